@@ -1,0 +1,180 @@
+/* Opening and closing: lock, store, readers, queue, in that order, and back.
+ *
+ * Invariants:
+ *  1. A document's row is written only after its original is synced under its id.
+ *  2. Files of an id change together with its rows only under the id's stripe. */
+#include "corpus/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
+                 struct error *err)
+{
+    struct corpus *corpus = mem_alloc(sizeof *corpus);
+    corpus->settings = settings;
+    for (int i = 0; i < CORPUS_STRIPES; i++)
+        lock_init(&corpus->stripes[i], LOCK_CORPUS);
+    if (holder_url)
+        *holder_url = NULL;
+    if (!dir_make(settings->data_dir, err) ||
+        !store_lock_take(&corpus->lock, holder_url, settings->data_dir, err) ||
+        !store_open(&corpus->store, settings->data_dir, err))
+        goto fail;
+    int n_lost = 0;
+    if (!store_check(corpus->store, &n_lost, err))
+        goto fail;
+    if (n_lost > 0)
+        log_warn("%d documents have lost their original and are marked failed", n_lost);
+    int n_workers = settings->n_workers > 0 ? settings->n_workers : cpu_count();
+    if (n_workers > 8)
+        n_workers = 8;
+    if (!read_pool_open(&corpus->readers, settings, n_workers, store_tmp_dir(corpus->store), err) ||
+        !queue_open(&corpus->queue, corpus->store, n_workers, corpus_ingest, corpus, err))
+        goto fail;
+    *out = corpus;
+    return true;
+fail:
+    corpus_close(corpus);
+    return false;
+}
+
+bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err)
+{
+    return store_lock_set_url(corpus->lock, url, err);
+}
+
+bool corpus_start(struct corpus *corpus, struct error *err)
+{
+    corpus->started = true;
+    return queue_start(corpus->queue, err);
+}
+
+void corpus_stop(struct corpus *corpus)
+{
+    if (corpus->started)
+        queue_stop(corpus->queue);
+    corpus->started = false;
+}
+
+void corpus_close(struct corpus *corpus)
+{
+    if (!corpus)
+        return;
+    corpus_stop(corpus);
+    queue_close(corpus->queue);
+    read_pool_close(corpus->readers);
+    store_close(corpus->store);
+    store_lock_release(corpus->lock);
+    for (int i = 0; i < CORPUS_STRIPES; i++)
+        lock_fini(&corpus->stripes[i]);
+    mem_free(corpus);
+}
+
+struct store *corpus_store(struct corpus *corpus)
+{
+    return corpus->store;
+}
+
+struct queue *corpus_queue(struct corpus *corpus)
+{
+    return corpus->queue;
+}
+
+struct read_pool *corpus_readers(struct corpus *corpus)
+{
+    return corpus->readers;
+}
+
+const struct settings *corpus_settings(const struct corpus *corpus)
+{
+    return corpus->settings;
+}
+
+struct lock *corpus_stripe(struct corpus *corpus, const char *doc_id)
+{
+    unsigned value = 0;
+    sscanf(doc_id, "%4x", &value);
+    return &corpus->stripes[value % CORPUS_STRIPES];
+}
+
+/* Is word one of the words of list, which commas or spaces separate? */
+static bool list_has(const char *list, const char *word)
+{
+    size_t word_len = strlen(word);
+    while (*list) {
+        size_t n = strcspn(list, ", ");
+        if (n == word_len && strncasecmp(list, word, n) == 0)
+            return true;
+        list += n;
+        list += strspn(list, ", ");
+    }
+    return false;
+}
+
+bool corpus_allows(const struct corpus *corpus, enum read_format format)
+{
+    const char *allowed = corpus->settings->supported_formats;
+    if (format == FORMAT_UNKNOWN)
+        return false;
+    if (!allowed || !*allowed)
+        return true;
+    const struct read_format_info *info = read_format_lookup(format);
+    if (list_has(allowed, info->name) || list_has(allowed, info->group))
+        return true;
+    const char *extension = info->extensions;
+    while (*extension) {
+        char one[16];
+        size_t n = strcspn(extension, " ");
+        snprintf(one, sizeof one, "%.*s", (int)n, extension);
+        if (list_has(allowed, one))
+            return true;
+        extension += n;
+        extension += strspn(extension, " ");
+    }
+    return false;
+}
+
+bool corpus_takes_name(const struct corpus *corpus, const char *filename)
+{
+    const char *dot = strrchr(path_name(filename), '.');
+    if (!dot || !dot[1])
+        return false;
+    for (int format = FORMAT_UNKNOWN + 1; format < FORMAT_N; format++) {
+        const struct read_format_info *info = read_format_lookup((enum read_format)format);
+        if (list_has(info->extensions, dot + 1))
+            return corpus_allows(corpus, info->format);
+    }
+    return false;
+}
+
+bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_id,
+                 struct error *err)
+{
+    struct arena *arena = arena_new(0);
+    char *data = NULL;
+    bool ok = false;
+    struct document_row row;
+    bool found;
+    if (!store_find_document(&row, &found, arena, corpus->store, doc_id, err))
+        goto end;
+    if (!found) {
+        error_set(err, ERROR_MISSING, "no document %s", doc_id);
+        goto end;
+    }
+    if (row.state != DOCUMENT_READY) {
+        error_set_code(err, ERROR_CONFLICT, "not_ready", "document %s has not been read%s%s", doc_id,
+                       *row.error_text ? ": " : " yet", row.error_text);
+        goto end;
+    }
+    size_t len;
+    const char *path = store_path(arena, corpus->store, doc_id, STORE_DOCUMENT, 0);
+    ok = file_read(&data, &len, path, (size_t)2 << 30, err) && doc_decode(out, data, len, err);
+    if (!ok)
+        error_prefix(err, "document %s: ", doc_id);
+end:
+    mem_free(data);
+    arena_free(arena);
+    return ok;
+}

@@ -1,0 +1,129 @@
+/* corpus: the product. Documents in, answers out; the pipeline between.
+ *
+ * An upload streams into tmp/ while it is hashed; it is acknowledged once its bytes are synced under
+ * its id and its job is committed. A worker reads it (read), cuts it into chunks (doc), and puts
+ * rows, chunks and full text into the store in one commit. Any thread may call any function. Rows
+ * and jobs are listed through corpus_store and corpus_queue. */
+#ifndef DOCUSEARCH_CORPUS_H
+#define DOCUSEARCH_CORPUS_H
+
+#include "queue/queue.h"
+#include "read/read.h"
+#include "store/store.h"
+
+struct corpus;
+/* Takes the data folder's lock (ERROR_BUSY data_folder_in_use and *holder_url, see store_lock_take),
+ * opens store, readers and queue; starts no thread. settings must outlive the corpus. */
+bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
+                 struct error *err);
+bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err); /* into the lock */
+bool corpus_start(struct corpus *corpus, struct error *err); /* workers */
+void corpus_stop(struct corpus *corpus);  /* leaves waiting jobs waiting; returns within seconds */
+void corpus_close(struct corpus *corpus); /* stops first; NULL is fine */
+
+struct store *corpus_store(struct corpus *corpus);
+struct queue *corpus_queue(struct corpus *corpus);
+struct read_pool *corpus_readers(struct corpus *corpus);
+const struct settings *corpus_settings(const struct corpus *corpus);
+
+/* ---- adding --------------------------------------------------------------------------------- */
+
+enum added_status {
+    ADDED_QUEUED,  /* new, or known and queued again because it had failed or been cancelled */
+    ADDED_KNOWN,   /* the same bytes are here, or on their way, already */
+};
+struct added {
+    char doc_id[SHA256_HEX + 1];
+    int64_t job_id; /* of the new job, or the document's newest */
+    enum added_status status;
+};
+
+/* One upload, by one thread. filename: what the client calls it; its last path component is kept
+ * (at most 255 bytes, invalid UTF-8 replaced, control characters replaced). source_path "" for an
+ * upload. Errors: empty_file, too_large (ERROR_LIMIT), unsupported_type (ERROR_UNSUPPORTED, known
+ * after the first 4 KiB), queue_full (ERROR_BUSY), disk_full, storage_error. */
+struct corpus_upload;
+bool corpus_upload_open(struct corpus_upload **out, struct corpus *corpus, const char *filename,
+                        const char *source_path, int64_t expected_bytes /* -1 unknown */,
+                        struct error *err);
+bool corpus_upload_write(struct corpus_upload *upload, const void *data, size_t len,
+                         struct error *err);
+/* Both end the upload and free it. */
+bool corpus_upload_finish(struct added *out, struct corpus_upload *upload, struct error *err);
+void corpus_upload_abort(struct corpus_upload *upload); /* NULL is fine */
+
+/* Copies the file at path into the corpus and remembers path as its source. filename NULL: the
+ * path's last part. confined: the real path must lie under one of the ingest roots, else
+ * ERROR_CONFLICT path_forbidden. A path that was another document's source is this one's now; the
+ * other document goes if it has no other source. */
+bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
+                     const char *filename, bool confined, struct error *err);
+/* Is this file's extension one that we take (and that SUPPORTED_FORMATS allows)? */
+bool corpus_takes_name(const struct corpus *corpus, const char *filename);
+
+/* ---- removing ------------------------------------------------------------------------------- */
+
+struct removed {
+    bool found;
+    char doc_id[SHA256_HEX + 1];
+    char filename[256];
+    int n_pages, n_chunks; /* removed; 0 while other sources keep the document */
+    bool kept;             /* other sources of the same bytes remain */
+};
+/* Cancels its jobs, removes rows, full text and files. found false: no such document. */
+bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_id,
+                   struct error *err);
+/* By the content of the file at path when it exists and is ours, else by the path it came from. */
+bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *path,
+                        struct error *err);
+
+/* ---- reading back --------------------------------------------------------------------------- */
+
+/* The document as it was read (document.bin). ERROR_MISSING not_found; ERROR_CONFLICT not_ready. */
+bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_id,
+                 struct error *err);
+
+/* ---- searching ------------------------------------------------------------------------------ */
+
+enum search_mode { SEARCH_HYBRID, SEARCH_VISUAL, SEARCH_TEXT, SEARCH_LEXICAL };
+struct search_request {
+    const char *query; /* 1..1000 characters */
+    enum search_mode mode;
+    int n_results; /* 1..100 */
+    struct search_filter filter;
+    double min_score;
+};
+struct search_result {
+    int rank; /* from 1 */
+    double score;
+    struct document_row document;
+    int page;           /* from 1; 0 unknown */
+    int chunk;          /* ordinal */
+    const char *heading_path;
+    const char *preview; /* about 300 bytes of the passage around its best place */
+    struct text_range *highlights; /* bytes of preview */
+    int n_highlights;
+    struct doc_box *boxes; /* of the matched words on that page */
+    int n_boxes;
+    float page_width_pt, page_height_pt; /* 0 unknown */
+};
+/* One stage of a search: what it gave, or why it could not act. */
+struct search_stage {
+    const char *name; /* "lexical", "dense", "visual" */
+    double ms;
+    int candidates;
+    const char *unavailable; /* NULL, or "no visual model is installed" */
+};
+struct search_reply {
+    struct search_result *results;
+    int n_results;
+    double ms;
+    struct search_stage stages[4];
+    int n_stages;
+};
+/* One result a page, its best passage, best first; ties stable. SEARCH_VISUAL without a visual
+ * model is ERROR_DEVICE model_not_installed; hybrid and text use what is there and say what is not. */
+bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
+                   const struct search_request *request, struct error *err);
+
+#endif

@@ -1,0 +1,256 @@
+/* The pipeline: original -> sandboxed reader -> document -> chunks -> rows and full text.
+ *
+ * Page pictures are written as they come; document.bin follows; the rows that make the document
+ * searchable, and the job's end, commit together last. Until then nothing refers to the files, and a
+ * second attempt writes the same ones again. */
+#include "corpus/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PROGRESS_PARSING 0.1
+#define PROGRESS_STORING 0.9
+#define MAX_ORIGINAL_HEAD 4096
+
+struct ingest {
+    struct corpus *corpus;
+    struct queue_job *job;
+    const struct job_row *row;
+    struct arena *arena;
+};
+
+/* Replaces path by data: a reader of the old picture never sees half of the new one. */
+static bool write_picture(const char *path, struct arena *arena, const void *data, size_t len,
+                          struct error *err)
+{
+    const char *part = arena_printf(arena, "%s.part", path);
+    int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_set_errno(err, errno, "%s", part);
+    bool ok = fd_write_all(fd, data, len, err);
+    if (ok && fsync(fd) != 0)
+        ok = error_set_errno(err, errno, "%s", part);
+    if (close(fd) != 0 && ok)
+        ok = error_set_errno(err, errno, "%s", part);
+    if (ok && rename(part, path) != 0)
+        ok = error_set_errno(err, errno, "%s", path);
+    if (!ok)
+        unlink(part);
+    return ok;
+}
+
+static bool on_picture(void *ctx, uint32_t page_i, const void *jpeg, size_t jpeg_len,
+                       const void *thumb, size_t thumb_len, struct error *err)
+{
+    struct ingest *in = ctx;
+    struct store *store = in->corpus->store;
+    struct arena *arena = arena_new(0);
+    int page_no = (int)page_i + 1;
+    bool ok = store_check_space(store, (int64_t)(jpeg_len + thumb_len), err) &&
+              write_picture(store_path(arena, store, in->row->doc_id, STORE_PAGE, page_no), arena,
+                            jpeg, jpeg_len, err) &&
+              write_picture(store_path(arena, store, in->row->doc_id, STORE_THUMB, page_no), arena,
+                            thumb, thumb_len, err);
+    arena_free(arena);
+    return ok;
+}
+
+static void on_progress(void *ctx, uint32_t pages_done, uint32_t n_pages)
+{
+    struct ingest *in = ctx;
+    double share = n_pages > 0 ? (double)pages_done / n_pages : 0;
+    queue_job_progress(in->job, "parsing",
+                       PROGRESS_PARSING + share * (PROGRESS_STORING - PROGRESS_PARSING),
+                       (int)pages_done, (int)n_pages);
+}
+
+static bool on_cancelled(void *ctx)
+{
+    struct ingest *in = ctx;
+    return queue_job_cancelled(in->job);
+}
+
+static bool read_original(struct document **doc, struct ingest *in, struct error *err)
+{
+    const char *path =
+        store_path(in->arena, in->corpus->store, in->row->doc_id, STORE_ORIGINAL, 0);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_code(err, ERROR_INPUT, "original_missing", "the original is gone: %s",
+                              strerror(errno));
+    char head[MAX_ORIGINAL_HEAD];
+    ssize_t n = pread(fd, head, sizeof head, 0);
+    if (n < 0) {
+        close(fd);
+        return error_set_errno(err, errno, "%s", path);
+    }
+    struct read_request request = {
+        .fd = fd,
+        .filename = in->row->filename,
+        .format = read_detect(head, (size_t)n, in->row->filename),
+    };
+    struct read_sink sink = {
+        .ctx = in,
+        .picture = on_picture,
+        .progress = on_progress,
+        .cancelled = on_cancelled,
+    };
+    bool ok = read_document(doc, in->corpus->readers, &request, &sink, err);
+    close(fd);
+    return ok;
+}
+
+/* The chunk's rows; texts and paths stay the chunks', places are the arena's. */
+static struct chunk_row *chunk_rows(struct arena *arena, const struct doc_chunks *chunks,
+                                    const char *doc_id)
+{
+    struct chunk_row *rows = arena_alloc(arena, (chunks->n + 1) * sizeof *rows);
+    struct buf places = {0};
+    for (uint32_t i = 0; i < chunks->n; i++) {
+        const struct doc_chunk *chunk = &chunks->items[i];
+        buf_clear(&places);
+        doc_places_encode(&places, chunk->words, chunk->n_words_placed);
+        memcpy(rows[i].doc_id, doc_id, sizeof rows[i].doc_id);
+        rows[i].ordinal = (int)chunk->ordinal;
+        rows[i].n_words = (int)chunk->n_words;
+        rows[i].first_page = chunk->first_page_i == DOC_NO_PAGE ? 0 : (int)chunk->first_page_i + 1;
+        rows[i].last_page = chunk->last_page_i == DOC_NO_PAGE ? 0 : (int)chunk->last_page_i + 1;
+        rows[i].text = chunk->text;
+        rows[i].heading_path = chunk->heading_path;
+        rows[i].places = arena_strndup(arena, places.data, places.len);
+        rows[i].places_len = places.len;
+    }
+    buf_fini(&places);
+    return rows;
+}
+
+static struct page_row *page_rows(struct arena *arena, const struct document *doc)
+{
+    struct page_row *rows = arena_alloc(arena, (doc->n_pages + 1) * sizeof *rows);
+    for (uint32_t i = 0; i < doc->n_pages; i++) {
+        rows[i].width_pt = doc->pages[i].width_pt;
+        rows[i].height_pt = doc->pages[i].height_pt;
+        rows[i].flags = doc->pages[i].flags;
+    }
+    return rows;
+}
+
+static bool write_document(struct ingest *in, const struct document *doc, struct error *err)
+{
+    struct buf encoded = {.max = (size_t)2 << 30};
+    doc_encode(&encoded, doc);
+    const char *path =
+        store_path(in->arena, in->corpus->store, in->row->doc_id, STORE_DOCUMENT, 0);
+    bool ok = encoded.failed
+                  ? error_set_code(err, ERROR_INTERNAL, "out_of_memory",
+                                   "the document's text does not fit in memory")
+                  : file_write_durable(path, encoded.data, encoded.len, err);
+    buf_fini(&encoded);
+    return ok;
+}
+
+/* What the row says of the document now that it has been read. Group follows format: what is inside
+ * decides, whatever the name promised. */
+static void describe(struct document_row *row, const struct ingest *in, const struct document *doc,
+                     uint32_t n_chunks)
+{
+    memset(row, 0, sizeof *row);
+    memcpy(row->doc_id, in->row->doc_id, sizeof row->doc_id);
+    row->format = doc->format;
+    row->group = "text";
+    for (int format = FORMAT_UNKNOWN + 1; format < FORMAT_N; format++) {
+        const struct read_format_info *info = read_format_lookup((enum read_format)format);
+        if (strcmp(info->name, doc->format) == 0)
+            row->group = info->group;
+    }
+    row->n_pages = (int)doc->n_pages;
+    row->n_chunks = (int)n_chunks;
+    row->title = doc->title;
+    row->author = doc->author;
+    row->created = doc->created;
+    row->warning = doc->warning;
+}
+
+static bool commit_reading(struct ingest *in, const struct document *doc,
+                           const struct doc_chunks *chunks, struct error *err)
+{
+    struct document_row row;
+    describe(&row, in, doc, chunks->n);
+    const struct page_row *pages = page_rows(in->arena, doc);
+    const struct chunk_row *rows = chunk_rows(in->arena, chunks, in->row->doc_id);
+    struct store_tx *tx;
+    if (!store_begin(&tx, in->corpus->store, err))
+        return false;
+    if (!queue_end_in(in->job, tx, row.n_pages, err) ||
+        !store_put_reading(tx, &row, pages, rows, (int)chunks->n, err)) {
+        store_rollback(tx);
+        return false;
+    }
+    return store_commit(tx, err);
+}
+
+/* An attempt that lost its job to a removal leaves no files behind. */
+static void drop_orphans(struct ingest *in)
+{
+    struct document_row row;
+    bool found;
+    struct error err;
+    if (store_find_document(&row, &found, in->arena, in->corpus->store, in->row->doc_id, &err) &&
+        !found)
+        store_drop_files(in->corpus->store, in->row->doc_id, &err);
+}
+
+static bool store_reading(struct ingest *in, const struct document *doc, struct error *err)
+{
+    const struct settings *settings = in->corpus->settings;
+    struct doc_chunks *chunks = NULL;
+    if (!doc_chunk(&chunks, doc, settings->chunk_size_words, settings->chunk_overlap_words, err))
+        return false;
+    fault_point("chunked");
+    queue_job_progress(in->job, "storing", PROGRESS_STORING, (int)doc->n_pages, (int)doc->n_pages);
+    struct lock *stripe = corpus_stripe(in->corpus, in->row->doc_id);
+    lock_take(stripe);
+    bool ok = write_document(in, doc, err) && commit_reading(in, doc, chunks, err);
+    if (!ok)
+        drop_orphans(in);
+    lock_drop(stripe);
+    doc_chunks_free(chunks);
+    if (ok)
+        fault_point("committed");
+    return ok;
+}
+
+bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err)
+{
+    struct ingest in = {
+        .corpus = ctx, .job = job, .row = queue_job_row(job), .arena = arena_new(0)};
+    int64_t begun_ms = time_mono_ms();
+    queue_job_progress(job, "parsing", PROGRESS_PARSING, 0, 0);
+    struct document *doc = NULL;
+    bool ok = read_original(&doc, &in, err);
+    if (ok) {
+        metric_observe("docusearch_stage_seconds", "stage=\"read\"",
+                       "Time a stage of a job took.", (double)(time_mono_ms() - begun_ms) / 1000);
+        fault_point("parsed");
+        int64_t stored_ms = time_mono_ms();
+        ok = store_reading(&in, doc, err);
+        metric_observe("docusearch_stage_seconds", "stage=\"write\"",
+                       "Time a stage of a job took.", (double)(time_mono_ms() - stored_ms) / 1000);
+    }
+    double seconds = (double)(time_mono_ms() - begun_ms) / 1000;
+    if (ok)
+        log_info("Processed document: %s (%u pages, %.1fs, %.1f pages/s)", in.row->filename,
+                 doc->n_pages, seconds, seconds > 0 ? doc->n_pages / seconds : 0);
+    else if (err->kind == ERROR_CONFLICT)
+        log_info("Stopped processing %s: %s", in.row->filename, err->text);
+    else
+        log_warn("Failed to process %s: %s%s", in.row->filename, err->text,
+                 queue_will_retry(job, err) ? " (will be tried again)" : "");
+    doc_free(doc);
+    arena_free(in.arena);
+    return ok;
+}

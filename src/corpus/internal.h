@@ -1,0 +1,34 @@
+/* corpus, inside: what its files share. */
+#ifndef DOCUSEARCH_CORPUS_INTERNAL_H
+#define DOCUSEARCH_CORPUS_INTERNAL_H
+
+#include "corpus/corpus.h"
+
+#include <limits.h>
+
+#define CORPUS_STRIPES 64
+#define CORPUS_JOB_INGEST "ingest"
+#define CORPUS_MAX_ATTEMPTS 3
+#define FILENAME_MAX_BYTES 255
+
+struct corpus {
+    const struct settings *settings;
+    struct store_lock *lock;
+    struct store *store;
+    struct read_pool *readers;
+    struct queue *queue;
+    bool started;
+    /* One is held while a document's files and rows change together, so that a removal and an
+     * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
+    struct lock stripes[CORPUS_STRIPES];
+};
+
+struct lock *corpus_stripe(struct corpus *corpus, const char *doc_id);
+/* Is this format allowed by SUPPORTED_FORMATS? */
+bool corpus_allows(const struct corpus *corpus, enum read_format format);
+/* The real path; of a file that is not there, its folder's real path and its name. False: neither. */
+bool corpus_real_path(char out[PATH_MAX], const char *path);
+/* The queue's handler: one document from original to searchable. */
+bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err);
+
+#endif

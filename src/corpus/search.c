@@ -1,0 +1,278 @@
+/* Answering: lexical hits -> the page each stands on -> one result a page, with the passage around
+ * its best place and the boxes of the words found. */
+#include "corpus/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREVIEW_BYTES 300
+#define MAX_BOXES 200
+#define HITS_PER_RESULT 5
+#define ELLIPSIS "…"
+
+/* A chunk seen as an answer. */
+struct answer {
+    struct lexical_hit hit;
+    struct chunk_row chunk;
+    struct text_range *found; /* bytes of the chunk's text */
+    int n_found;
+    struct doc_word *words; /* placed */
+    uint32_t n_words;
+    int page;
+};
+
+/* The words that a range touches: first and one past the last. Words ascend by off. */
+static void words_of_range(uint32_t *first, uint32_t *last, const struct answer *answer,
+                           struct text_range range)
+{
+    uint32_t low = 0, high = answer->n_words;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct doc_word *word = &answer->words[middle];
+        if (word->off + word->len <= range.start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *first = low;
+    while (low < answer->n_words && answer->words[low].off < range.end)
+        low++;
+    *last = low;
+}
+
+/* The page with most of the found words; of several, the first. */
+static int best_page(const struct answer *answer)
+{
+    int best = answer->chunk.first_page, best_n = 0;
+    int current = 0, current_n = 0;
+    for (int i = 0; i < answer->n_found; i++) {
+        uint32_t first, last;
+        words_of_range(&first, &last, answer, answer->found[i]);
+        if (first == last)
+            continue;
+        int page = (int)answer->words[first].page_i + 1;
+        if (page != current) {
+            current = page;
+            current_n = 0;
+        }
+        if (++current_n > best_n) {
+            best_n = current_n;
+            best = page;
+        }
+    }
+    return best;
+}
+
+/* Where the preview begins: the window of PREVIEW_BYTES with most found words, begun a little
+ * before its first. */
+static uint32_t preview_start(const struct answer *answer, uint32_t text_len)
+{
+    int best_i = 0, best_n = 0;
+    for (int i = 0, j = 0; i < answer->n_found; i++) {
+        if (j < i)
+            j = i;
+        while (j < answer->n_found &&
+               answer->found[j].end <= answer->found[i].start + PREVIEW_BYTES * 3 / 4)
+            j++;
+        if (j - i > best_n) {
+            best_n = j - i;
+            best_i = i;
+        }
+    }
+    if (answer->n_found == 0 || text_len <= PREVIEW_BYTES)
+        return 0;
+    uint32_t at = answer->found[best_i].start;
+    uint32_t start = at > PREVIEW_BYTES / 5 ? at - PREVIEW_BYTES / 5 : 0;
+    if (text_len - start < PREVIEW_BYTES)
+        start = text_len - PREVIEW_BYTES;
+    /* Forward to a word's beginning, as long as one is near. */
+    const char *text = answer->chunk.text;
+    if (start > 0) {
+        uint32_t p = start;
+        while (p < at && text[p] != ' ' && text[p] != '\n')
+            p++;
+        start = p < at ? p + 1 : at;
+    }
+    return start;
+}
+
+static void fill_preview(struct search_result *out, struct arena *arena,
+                         const struct answer *answer)
+{
+    const char *text = answer->chunk.text;
+    uint32_t len = (uint32_t)strlen(text);
+    uint32_t start = preview_start(answer, len);
+    uint32_t n = (uint32_t)utf8_cut(text + start, len - start, PREVIEW_BYTES);
+    if (start + n < len) {
+        uint32_t back = n;
+        while (back > PREVIEW_BYTES / 2 && text[start + back] != ' ' && text[start + back] != '\n')
+            back--;
+        if (back > PREVIEW_BYTES / 2)
+            n = back;
+    }
+    struct buf preview = {0};
+    if (start > 0)
+        buf_puts(&preview, ELLIPSIS " ");
+    uint32_t shift = (uint32_t)preview.len;
+    buf_append(&preview, text + start, n);
+    if (start + n < len)
+        buf_puts(&preview, " " ELLIPSIS);
+    out->preview = arena_strndup(arena, preview.data, preview.len);
+    buf_fini(&preview);
+    out->highlights = arena_alloc(arena, ((size_t)answer->n_found + 1) * sizeof *out->highlights);
+    for (int i = 0; i < answer->n_found; i++) {
+        struct text_range range = answer->found[i];
+        if (range.start < start || range.end > start + n)
+            continue;
+        struct text_range *mark = &out->highlights[out->n_highlights++];
+        mark->start = range.start - start + shift;
+        mark->end = range.end - start + shift;
+    }
+}
+
+static void fill_boxes(struct search_result *out, struct arena *arena, const struct answer *answer)
+{
+    out->boxes = arena_alloc(arena, MAX_BOXES * sizeof *out->boxes);
+    for (int i = 0; i < answer->n_found; i++) {
+        uint32_t first, last;
+        words_of_range(&first, &last, answer, answer->found[i]);
+        for (uint32_t w = first; w < last && out->n_boxes < MAX_BOXES; w++) {
+            if ((int)answer->words[w].page_i + 1 == out->page)
+                out->boxes[out->n_boxes++] = answer->words[w].box;
+        }
+    }
+}
+
+static bool load_answer(struct answer *out, bool *found, struct arena *arena,
+                        struct corpus *corpus, const struct lexical_query *query,
+                        const struct lexical_hit *hit, struct error *err)
+{
+    memset(out, 0, sizeof *out);
+    out->hit = *hit;
+    if (!store_find_chunk(&out->chunk, found, arena, corpus->store, hit->chunk_row_id, err))
+        return false;
+    if (!*found)
+        return true; /* removed since */
+    lexical_highlight(&out->found, &out->n_found, arena, query, out->chunk.text,
+                      strlen(out->chunk.text));
+    if (out->chunk.places_len > 0 &&
+        !doc_places_decode(&out->words, &out->n_words, arena, out->chunk.places,
+                           out->chunk.places_len, err))
+        return false;
+    out->page = best_page(out);
+    return true;
+}
+
+static bool fill_result(struct search_result *out, bool *found, struct arena *arena,
+                        struct corpus *corpus, const struct answer *answer, struct error *err)
+{
+    memset(out, 0, sizeof *out);
+    if (!store_find_document(&out->document, found, arena, corpus->store, answer->hit.doc_id, err))
+        return false;
+    if (!*found)
+        return true;
+    struct page_row *pages;
+    int n_pages;
+    if (!store_list_pages(&pages, &n_pages, arena, corpus->store, answer->hit.doc_id, err))
+        return false;
+    out->score = answer->hit.score;
+    out->page = answer->page;
+    out->chunk = answer->chunk.ordinal;
+    out->heading_path = answer->chunk.heading_path;
+    if (out->page >= 1 && out->page <= n_pages) {
+        out->page_width_pt = pages[out->page - 1].width_pt;
+        out->page_height_pt = pages[out->page - 1].height_pt;
+    }
+    fill_preview(out, arena, answer);
+    fill_boxes(out, arena, answer);
+    return true;
+}
+
+static bool seen_page(const struct search_reply *reply, const struct answer *answer)
+{
+    for (int i = 0; i < reply->n_results; i++) {
+        if (reply->results[i].page == answer->page &&
+            strcmp(reply->results[i].document.doc_id, answer->hit.doc_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Hits, best first, become results until there are enough; a page is given once. */
+static bool gather(struct search_reply *out, struct arena *arena, struct corpus *corpus,
+                   const struct search_request *request, const struct lexical_query *query,
+                   const struct lexical_hit *hits, int n_hits, struct error *err)
+{
+    for (int i = 0; i < n_hits && out->n_results < request->n_results; i++) {
+        if (hits[i].score < request->min_score)
+            break;
+        struct answer answer;
+        bool found;
+        if (!load_answer(&answer, &found, arena, corpus, query, &hits[i], err))
+            return false;
+        if (!found || seen_page(out, &answer))
+            continue;
+        struct search_result *result = &out->results[out->n_results];
+        if (!fill_result(result, &found, arena, corpus, &answer, err))
+            return false;
+        if (found)
+            result->rank = ++out->n_results;
+    }
+    return true;
+}
+
+static void stage(struct search_reply *out, const char *name, double ms, int candidates,
+                  const char *unavailable)
+{
+    struct search_stage *s = &out->stages[out->n_stages++];
+    s->name = name;
+    s->ms = ms;
+    s->candidates = candidates;
+    s->unavailable = unavailable;
+}
+
+static bool check_request(const struct search_request *request, struct error *err)
+{
+    size_t n = 0;
+    for (size_t pos = 0, len = strlen(request->query); pos < len; n++)
+        utf8_next(request->query, len, &pos);
+    if (n < 1 || n > 1000)
+        return error_set(err, ERROR_INPUT, "query has %zu characters, not 1 to 1000", n);
+    if (request->n_results < 1 || request->n_results > 100)
+        return error_set(err, ERROR_INPUT, "n_results is %d, not 1 to 100", request->n_results);
+    if (request->mode == SEARCH_VISUAL)
+        return error_set_code(err, ERROR_DEVICE, "model_not_installed",
+                              "no visual model is installed");
+    return true;
+}
+
+bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
+                   const struct search_request *request, struct error *err)
+{
+    memset(out, 0, sizeof *out);
+    if (!check_request(request, err))
+        return false;
+    int64_t begun_ms = time_mono_ms();
+    struct lexical_query *query = lexical_parse(arena, request->query);
+    struct lexical_hit *hits = NULL;
+    int n_hits = 0;
+    if (!lexical_search(&hits, &n_hits, arena, corpus->store, query, &request->filter,
+                        request->n_results * HITS_PER_RESULT, err))
+        return false;
+    double lexical_ms = (double)(time_mono_ms() - begun_ms);
+    out->results = arena_alloc(arena, (size_t)request->n_results * sizeof *out->results);
+    if (!gather(out, arena, corpus, request, query, hits, n_hits, err))
+        return false;
+    stage(out, "lexical", lexical_ms, n_hits, NULL);
+    if (request->mode != SEARCH_LEXICAL)
+        stage(out, "dense", 0, 0, "no text model is installed");
+    if (request->mode == SEARCH_HYBRID)
+        stage(out, "visual", 0, 0, "no visual model is installed");
+    out->ms = (double)(time_mono_ms() - begun_ms);
+    metric_observe("docusearch_search_seconds", "stage=\"lexical\"", "Time a search took.",
+                   lexical_ms / 1000);
+    metric_observe("docusearch_search_seconds", "stage=\"total\"", "Time a search took.",
+                   out->ms / 1000);
+    return true;
+}
