@@ -67,8 +67,8 @@ void mem_free(void *block); /* NULL is fine */
 struct arena;
 struct arena *arena_new(size_t max_bytes); /* 0: no maximum */
 void arena_free(struct arena *arena);      /* NULL is fine */
-void *arena_alloc(struct arena *arena, size_t size_bytes); /* zeroed, 16-byte aligned, never NULL;
-                                                              ends the process past max_bytes */
+/* Zeroed, 16-byte aligned, never NULL: ends the process past max_bytes. */
+void *arena_alloc(struct arena *arena, size_t size_bytes);
 void *arena_try(struct arena *arena, size_t n, size_t size_bytes); /* NULL past max_bytes */
 char *arena_strdup(struct arena *arena, const char *text);
 char *arena_strndup(struct arena *arena, const char *text, size_t len);
@@ -123,12 +123,12 @@ bool sha256_is_hex(const char *text); /* exactly 64 lower-case hex digits */
 /* ---- files -------------------------------------------------------------------------------- */
 
 char *path_join(struct arena *arena, const char *dir, const char *name);
-const char *path_name(const char *path); /* borrowed: the part after the last '/' */
-bool dir_make(const char *path, struct error *err);  /* with parents, 0700; existing is fine */
-bool dir_sync(const char *path, struct error *err);  /* fsync of the folder itself */
-bool dir_remove(const char *path, struct error *err); /* the whole tree; never follows links;
-                                                         missing is fine */
-/* temp file beside it, fsync, rename, fsync of the folder. */
+const char *path_name(const char *path);            /* borrowed: the part after the last '/' */
+bool dir_make(const char *path, struct error *err); /* with parents, 0700; existing is fine */
+bool dir_sync(const char *path, struct error *err); /* fsync of the folder itself */
+/* The whole tree; never follows links; missing is fine. */
+bool dir_remove(const char *path, struct error *err);
+/* Temporary file beside it, fsync, rename, fsync of the folder. */
 bool file_write_durable(const char *path, const void *data, size_t len, struct error *err);
 /* Whole file, NUL-terminated; ERROR_LIMIT past max_bytes. data is the caller's (mem_free). */
 bool file_read(char **data, size_t *len, const char *path, size_t max_bytes, struct error *err);
@@ -139,7 +139,8 @@ bool disk_free_bytes(int64_t *out, const char *path, struct error *err);
 
 /* ---- time --------------------------------------------------------------------------------- */
 
-int64_t time_mono_ms(void); /* for durations, deadlines and leases: clocks that are set do not move it */
+/* For durations, deadlines and leases: setting the clock does not move it. */
+int64_t time_mono_ms(void);
 int64_t time_wall_ms(void); /* since 1970, UTC */
 #define TIME_ISO 25
 void time_iso(char out[TIME_ISO], int64_t wall_ms); /* 2026-11-22T04:41:43.123Z */
@@ -175,8 +176,9 @@ void cond_fini(struct signal_cond *cond);
 bool cond_wait(struct signal_cond *cond, struct lock *lock, int64_t deadline_ms);
 void cond_wake_all(struct signal_cond *cond);
 struct thread;
+/* All signals are blocked in it. */
 bool thread_start(struct thread **out, const char *name, void (*run)(void *), void *arg,
-                  struct error *err); /* all signals blocked in it */
+                  struct error *err);
 void thread_join(struct thread *thread); /* frees it; NULL is fine */
 int cpu_count(void);                     /* processors this process may use */
 
@@ -221,27 +223,28 @@ void fault_point(const char *name);
 struct settings {
     const char *data_dir;    /* DATA_DIR ./data; made absolute */
     const char *uploads_dir; /* UPLOADS_DIR <data_dir>/uploads; absolute */
-    const char *const *ingest_roots; /* INGEST_ROOTS, colon-separated, absolute; default uploads_dir */
+    /* INGEST_ROOTS, colon-separated, absolute; default uploads_dir */
+    const char *const *ingest_roots;
     int n_ingest_roots;
-    const char *worker_host; /* WORKER_HOST 127.0.0.1 */
-    int worker_port;         /* WORKER_PORT 8002; 0 takes a free one (tests) */
-    int chunk_size_words;    /* TEXT_CHUNK_SIZE 250 */
-    int chunk_overlap_words; /* TEXT_CHUNK_OVERLAP 50, less than the size */
-    int render_dpi;          /* PAGE_RENDER_DPI 150, 36..600 */
-    int64_t max_file_bytes;  /* MAX_FILE_SIZE_MB 100 */
-    int max_pages;           /* MAX_PAGES 5000 */
+    const char *worker_host;       /* WORKER_HOST 127.0.0.1 */
+    int worker_port;               /* WORKER_PORT 8002; 0 takes a free one (tests) */
+    int chunk_size_words;          /* TEXT_CHUNK_SIZE 250 */
+    int chunk_overlap_words;       /* TEXT_CHUNK_OVERLAP 50, less than the size */
+    int render_dpi;                /* PAGE_RENDER_DPI 150, 36..600 */
+    int64_t max_file_bytes;        /* MAX_FILE_SIZE_MB 100 */
+    int max_pages;                 /* MAX_PAGES 5000 */
     const char *supported_formats; /* SUPPORTED_FORMATS "" = all; else "pdf,docx,…" */
     const char *ocr_languages;     /* OCR_LANGUAGES eng; Tesseract's names joined by '+' */
-    int n_workers;           /* WORKER_THREADS 0 = one a processor, at most 8 */
-    int max_queue;           /* MAX_QUEUE 100000 waiting jobs; past it 429 */
-    const char *api_key;     /* API_KEY, or the first line of API_KEY_FILE; NULL: none. Secret */
-    const char *cors_origin; /* CORS_ORIGIN "" = off */
-    bool insecure;           /* INSECURE / --insecure: non-loopback bind without a key */
-    const char *device;      /* DEVICE auto|mps|cuda|vulkan|cpu */
-    bool device_strict;      /* DEVICE_STRICT */
+    int n_workers;                 /* WORKER_THREADS 0 = one a processor, at most 8 */
+    int max_queue;                 /* MAX_QUEUE 100000 waiting jobs; past it 429 */
+    const char *api_key;      /* API_KEY, or the first line of API_KEY_FILE; NULL: none. Secret */
+    const char *cors_origin;  /* CORS_ORIGIN "" = off */
+    bool insecure;            /* INSECURE / --insecure: non-loopback bind without a key */
+    const char *device;       /* DEVICE auto|mps|cuda|vulkan|cpu */
+    bool device_strict;       /* DEVICE_STRICT */
     enum log_level log_level; /* LOG_LEVEL info */
-    bool log_json;           /* LOG_FORMAT text|json */
-    const char *log_file;    /* LOG_FILE NULL = stderr */
+    bool log_json;            /* LOG_FORMAT text|json */
+    const char *log_file;     /* LOG_FILE NULL = stderr */
     struct arena *arena;
 };
 /* Takes the settings' flags (and --config) out of argv, leaving the rest in order and *argc lowered.

@@ -88,10 +88,10 @@ static const struct setting table[] = {
      "a device that is not there is an error", AT(device_strict)},
     {"LOG_LEVEL", "--log-level", SETTING_LEVEL, "info", 0, 0, "debug|info|warn|error",
      "least level logged", AT(log_level)},
-    {"LOG_FORMAT", "--log-format", SETTING_FORMAT, "text", 0, 0, "text|json",
-     "form of log lines", AT(log_json)},
-    {"LOG_FILE", "--log-file", SETTING_PATH, "", 0, 0, NULL,
-     "log file; empty: standard error", AT(log_file)},
+    {"LOG_FORMAT", "--log-format", SETTING_FORMAT, "text", 0, 0, "text|json", "form of log lines",
+     AT(log_json)},
+    {"LOG_FILE", "--log-file", SETTING_PATH, "", 0, 0, NULL, "log file; empty: standard error",
+     AT(log_file)},
 };
 #undef AT
 #define N_SETTINGS BASE_COUNT(table)
@@ -306,7 +306,8 @@ static char *choice_at(struct arena *arena, const char *choices, int index) {
 /* Tesseract opens <name>.traineddata: names of letters, digits, '_' and '-', with a folder before
  * them ("script/Latin") at most, joined by '+'. */
 static bool languages_fine(const char *text) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
     for (;;) {
         size_t len = strspn(text, letters);
         if (len > 0 && text[len] == '/') {

@@ -153,11 +153,11 @@ bool text_is_cjk(uint32_t code_point) {
         {0x2E80, 0x2FD5},   /* radicals */
         {0x3005, 0x3007},   /* iteration mark, closing mark, zero */
         {0x3021, 0x3029},   /* Hangzhou numerals */
-        {0x3038, 0x303B},
+        {0x3038, 0x303B},   /* Hangzhou tens, vertical marks */
         {0x3041, 0x3096},   /* hiragana */
-        {0x3099, 0x309F},
+        {0x3099, 0x309F},   /* voicing and iteration marks */
         {0x30A1, 0x30FA},   /* katakana */
-        {0x30FC, 0x30FF},
+        {0x30FC, 0x30FF},   /* length and iteration marks */
         {0x3131, 0x318E},   /* hangul compatibility jamo */
         {0x31F0, 0x31FF},   /* katakana extensions */
         {0x3400, 0x4DBF},   /* Han extension A */
