@@ -1,8 +1,8 @@
 /* base: errors, memory, strings, buffers, log, files, threads, time, settings, JSON.
  *
  * The ground floor: every other module may include this header, and it includes none of theirs.
- * libc's quirks, libcrypto (SHA-256) and jansson (JSON) are seen here; `json_t` is part of this face.
- * Unless a function says otherwise it may be called from any thread. */
+ * libc's quirks, libcrypto (SHA-256) and jansson (JSON) are seen here; `json_t` is part of this
+ * face. Unless a function says otherwise it may be called from any thread. */
 #ifndef DOCUSEARCH_BASE_H
 #define DOCUSEARCH_BASE_H
 
@@ -105,6 +105,11 @@ size_t utf8_cut(const char *text, size_t len, size_t max);
 bool text_is_cjk(uint32_t code_point);   /* Han, kana, hangul: scripts written without spaces */
 bool text_is_space(uint32_t code_point); /* Unicode White_Space */
 bool text_is_word(uint32_t code_point);  /* letter, mark or number, of any script */
+/* What a letter is searched as: compatibility forms resolved, case folded, accents and vowel points
+ * of Latin, Greek, Cyrillic, Hebrew and Arabic dropped; Han, kana and hangul keep their marks.
+ * Returns how many code points were written, 0 to 18 (0: a dropped mark). */
+#define TEXT_FOLD_MAX 18
+int text_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t code_point);
 bool text_has_suffix(const char *text, const char *suffix); /* ASCII case folded */
 /* Whole string as a number in [min, max]; else false, err says which. `name` is for the message. */
 bool text_to_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *name,
@@ -218,8 +223,8 @@ void fault_point(const char *name);
 /* ---- settings ----------------------------------------------------------------------------- */
 
 /* Every setting, once. Order of authority: flag (--worker-port 8002), environment (WORKER_PORT),
- * file (KEY=VALUE lines: --config FILE, else DOCUSEARCH_CONFIG, else none), default. Strings live as
- * long as the struct. Those of models and ChromaDB are not here before there are models. */
+ * file (KEY=VALUE lines: --config FILE, else DOCUSEARCH_CONFIG, else none), default. Strings live
+ * as long as the struct. Those of models and ChromaDB are not here before there are models. */
 struct settings {
     const char *data_dir;    /* DATA_DIR ./data; made absolute */
     const char *uploads_dir; /* UPLOADS_DIR <data_dir>/uploads; absolute */
@@ -247,9 +252,9 @@ struct settings {
     const char *log_file;     /* LOG_FILE NULL = stderr */
     struct arena *arena;
 };
-/* Takes the settings' flags (and --config) out of argv, leaving the rest in order and *argc lowered.
- * A flag that is no setting's stays for the command to judge. ERROR_INPUT names a setting, its value
- * and what it may be; an unknown key in the file is an error. */
+/* Takes the settings' flags (and --config) out of argv, leaving the rest in order and *argc
+ * lowered. A flag that is no setting's stays for the command to judge. ERROR_INPUT names a setting,
+ * its value and what it may be; an unknown key in the file is an error. */
 bool settings_load(struct settings *out, int *argc, char **argv, struct error *err);
 void settings_fini(struct settings *settings);
 /* The effective settings as NAME=value pairs in one line, secrets as "***". */

@@ -1,7 +1,7 @@
 /* Errors: filled on the caller's stack, only on failure.
  *
- * Texts end up in log lines and JSON replies and may quote names from the disk, so what is stored is
- * always valid UTF-8, whatever was formatted. Arguments may point into the struct being written. */
+ * Texts end up in log lines and JSON replies and may quote names from the disk, so what is stored
+ * is always valid UTF-8, whatever was formatted. Arguments may point into what is being written. */
 #include "base/base.h"
 
 #include <errno.h>

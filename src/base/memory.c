@@ -1,12 +1,13 @@
 /* Memory: the process's two allocators, arenas and growing buffers.
  *
- * mem_alloc is for small things of ours and ends the process when there is no memory; mem_try is for
- * sizes that somebody else chose. No other file calls malloc.
+ * mem_alloc is for small things of ours and ends the process when there is no memory; mem_try is
+ * for sizes that somebody else chose. No other file calls malloc.
  *
  * An arena is a list of blocks, the newest that still has room at its head. What does not fit into
  * the head and is large gets a block of its own behind it, so that one picture does not waste the
  * head's rest. Invariants:
- * 1. used_bytes is the sum of what was handed out, each rounded up to 16; it never passes max_bytes.
+ * 1. used_bytes is the sum of what was handed out, each rounded up to 16, and never passes
+ * max_bytes.
  * 2. Memory handed out is zero and is handed out once. */
 #include "base/base.h"
 

@@ -1,7 +1,7 @@
 /* Metrics: a few dozen families counted in memory and written in Prometheus' text format 0.0.4.
  *
  * Families and their series are kept in the order of first use and live as long as the process. A
- * family has at most MAX_SERIES label sets: further ones are not counted, and the log says so once. */
+ * family has at most MAX_SERIES label sets: further ones are not counted, as the log says once. */
 #include "base/base.h"
 
 #include <assert.h>

@@ -2,7 +2,7 @@
  * file, defaults, checks, help and the line that says what is in effect.
  *
  * Each row's value is gathered as text from the highest authority that names it, then checked and
- * stored once. An empty variable or file line counts as not given, as in `KEY=` of a compose file. */
+ * stored once. An empty variable or file line counts as not given, as `KEY=` in a compose file. */
 #include "base/base.h"
 
 #include <assert.h>

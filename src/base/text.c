@@ -193,6 +193,52 @@ bool text_is_word(uint32_t code_point) {
     return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NO;
 }
 
+/* Marks that people leave out when they type. Those of Indic and South-East Asian scripts are
+ * vowels and stay. */
+static bool is_dropped_mark(uint32_t c) {
+    static const struct range ranges[] = {
+        {0x0300, 0x036F}, {0x0483, 0x0489}, {0x0591, 0x05BD}, {0x05BF, 0x05BF}, {0x05C1, 0x05C2},
+        {0x05C4, 0x05C5}, {0x05C7, 0x05C7}, {0x0610, 0x061A}, {0x0640, 0x0640}, {0x064B, 0x065F},
+        {0x0670, 0x0670}, {0x06D6, 0x06DC}, {0x06DF, 0x06E4}, {0x06E7, 0x06E8}, {0x06EA, 0x06ED},
+        {0x1AB0, 0x1AFF}, {0x1DC0, 0x1DFF}, {0x20D0, 0x20FF}, {0xFE00, 0xFE0F}, {0xFE20, 0xFE2F},
+    };
+    return c >= ranges[0].first && in_ranges(ranges, BASE_COUNT(ranges), c);
+}
+
+int text_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t code_point) {
+    if (code_point < 0x80) {
+        out[0] = code_point >= 'A' && code_point <= 'Z' ? code_point | 0x20 : code_point;
+        return 1;
+    }
+    bool half_width = code_point >= 0xFF66 && code_point <= 0xFFDC;
+    bool compatibility_han = (code_point >= 0xF900 && code_point <= 0xFAFF) ||
+                             (code_point >= 0x2F800 && code_point <= 0x2FA1F);
+    bool keeps = text_is_cjk(code_point) && !half_width && !compatibility_han;
+    /* Short i is a letter of its own, whose breve nobody leaves out. */
+    if (code_point == 0x0419 || code_point == 0x0439) {
+        out[0] = 0x0439;
+        return 1;
+    }
+    utf8proc_int32_t parts[TEXT_FOLD_MAX];
+    int boundary = 0;
+    utf8proc_ssize_t n = keeps || code_point > 0x10FFFF
+                             ? 0
+                             : utf8proc_decompose_char(
+                                   (utf8proc_int32_t)code_point, parts, TEXT_FOLD_MAX,
+                                   UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_CASEFOLD,
+                                   &boundary);
+    if (n <= 0 || n > TEXT_FOLD_MAX) {
+        out[0] = code_point;
+        return 1;
+    }
+    int n_out = 0;
+    for (utf8proc_ssize_t i = 0; i < n; i++) {
+        if (!is_dropped_mark((uint32_t)parts[i]))
+            out[n_out++] = (uint32_t)parts[i];
+    }
+    return n_out;
+}
+
 static char ascii_lower(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }

@@ -64,7 +64,7 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* Loads with the given flags (NULL-ended after the program's name) and checks that all are taken. */
+/* Loads with the given flags (NULL-ended, after the program's name); all must be taken. */
 static const struct settings *load(struct fixture *fixture, ...) {
     char *argv[32] = {(char[]){"docusearch"}};
     int argc = 1;

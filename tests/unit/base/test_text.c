@@ -100,6 +100,32 @@ static void classes_of_characters(void **state) {
         assert_false(text_is_word(others[i]));
 }
 
+static void letters_fold_to_what_is_typed(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t from;
+        int n;
+        uint32_t to[3];
+    } cases[] = {
+        {'A', 1, {'a'}},       {'z', 1, {'z'}},           {0xC9, 1, {'e'}},
+        {0x0301, 0, {0}},      {0xFB01, 2, {'f', 'i'}},   {0xDF, 2, {'s', 's'}},
+        {0x0416, 1, {0x0436}}, {0x0419, 1, {0x0439}},     {0xFF21, 1, {'a'}},
+        {0x304C, 1, {0x304C}}, {0xD55C, 1, {0xD55C}},     {0x6F22, 1, {0x6F22}},
+        {0x093E, 1, {0x093E}}, {0x110000, 1, {0x110000}}, {0xFF76, 1, {0x30AB}},
+        {0x2460, 1, {'1'}},
+    };
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        uint32_t out[TEXT_FOLD_MAX];
+        int n = text_fold(out, cases[i].from);
+        if (n != cases[i].n || memcmp(out, cases[i].to, (size_t)n * sizeof *out) != 0)
+            fail_msg("U+%04X folds to %d, first U+%04X", cases[i].from, n, n ? out[0] : 0);
+    }
+    for (uint32_t c = 0; c <= 0x10FFFF; c++) {
+        uint32_t out[TEXT_FOLD_MAX];
+        assert_in_range(text_fold(out, c), 0, TEXT_FOLD_MAX);
+    }
+}
+
 static void suffix_folds_ascii_only(void **state) {
     (void)state;
     assert_true(text_has_suffix("Report.PDF", ".pdf"));
@@ -175,6 +201,7 @@ int run_text_tests(void) {
         cmocka_unit_test(clean_replaces_each_invalid_byte),
         cmocka_unit_test(cut_keeps_characters_whole),
         cmocka_unit_test(classes_of_characters),
+        cmocka_unit_test(letters_fold_to_what_is_typed),
         cmocka_unit_test(suffix_folds_ascii_only),
         cmocka_unit_test(numbers_are_whole_strings_in_range),
         cmocka_unit_test(sha256_of_known_inputs),

@@ -1,0 +1,54 @@
+# Thin: Meson builds, scripts do the rest. Each target installs what it needs first.
+BUILD := build
+TEST_BUILD := build-test
+
+.PHONY: all setup setup-test build-test test demo lint format fuzz bench install clean
+
+all: setup $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+setup:
+	@scripts/setup.sh build
+
+setup-test:
+	@scripts/setup.sh test
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD)
+
+$(TEST_BUILD)/build.ninja:
+	meson setup $(TEST_BUILD) -Dfault_points=true
+
+build-test: setup-test $(TEST_BUILD)/build.ninja
+	ninja -C $(TEST_BUILD)
+
+test: build-test
+	@scripts/test.sh $(TEST_BUILD)
+
+demo: all
+	@scripts/demo.sh
+
+# The source checks, and every warning clang has for us beside gcc's.
+lint: setup-test
+	python3 tests/source/check.py
+	python3 tests/source/check_format.py
+	[ -f build-lint/build.ninja ] || CC=clang meson setup build-lint
+	ninja -C build-lint
+
+format: setup-test
+	clang-format -i $$(find src tests fuzz bench -name '*.[ch]')
+
+# Every fuzz target for FUZZ_SECONDS each (60).
+fuzz: setup-test
+	[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dfuzz=true
+	ninja -C build-fuzz
+	scripts/fuzz.sh build-fuzz
+
+bench: all
+	bench/run.sh $(BUILD)
+
+install: all
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) $(TEST_BUILD) build-lint build-fuzz
