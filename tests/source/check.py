@@ -96,8 +96,7 @@ def check_calls():
         for line_i, line in enumerate(bare_code(text).split("\n"), 1):
             for match in BANNED.finditer(line):
                 find(path, line_i, f"{match.group(1)} is not called here")
-            match = ALLOCATES.search(line)
-            if match and not in_memory:
+            for match in ALLOCATES.finditer(line) if not in_memory else []:
                 theirs = match.group(1) == "free" and OWNED_ELSEWHERE.search(whole[line_i - 1])
                 if not theirs:
                     find(path, line_i, f"{match.group(1)}: use base's memory, or say whose block "
