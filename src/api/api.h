@@ -15,13 +15,13 @@ struct api *api_new(struct corpus *corpus, const char *device);
 void api_free(struct api *api); /* stops first; NULL is fine */
 
 /* Listens on the settings' host and port and answers; /health says 503 until api_set_ready. Refuses
- * a host that is not loopback when there is no key (ERROR_CONFLICT key_required, naming --insecure),
- * and a port in use (ERROR_CONFLICT address_in_use, naming --worker-port and WORKER_PORT). Logs
- * "Starting worker on URL". */
+ * a host that is not loopback when there is no key (ERROR_CONFLICT key_required, naming
+ * --insecure), and a port in use (ERROR_CONFLICT address_in_use, naming --worker-port and
+ * WORKER_PORT). Logs "Starting worker on URL". */
 bool api_start(struct api *api, struct error *err);
 void api_set_ready(struct api *api);
 const char *api_url(const struct api *api); /* "http://127.0.0.1:8002"; "" before api_start */
-void api_stop(struct api *api); /* ends event streams and connections; within seconds */
+void api_stop(struct api *api);             /* ends event streams and connections; within seconds */
 
 /* A call without a socket, a key or a server: the status, and the reply's JSON (the caller's;
  * NULL where the reply is not JSON). target: "/documents?limit=5"; body NULL: none. Streams

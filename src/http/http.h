@@ -56,8 +56,13 @@ struct http_stream {
     size_t (*read)(void *ctx, char *out, size_t max);
     void (*close)(void *ctx);
 };
-enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_OWNED, HTTP_BODY_BORROWED, HTTP_BODY_FILE,
-                      HTTP_BODY_STREAM };
+enum http_body_kind {
+    HTTP_BODY_NONE,
+    HTTP_BODY_OWNED,
+    HTTP_BODY_BORROWED,
+    HTTP_BODY_FILE,
+    HTTP_BODY_STREAM
+};
 #define HTTP_MAX_REPLY_FIELDS 24
 struct http_response {
     int status; /* 0: not answered yet */
@@ -70,7 +75,8 @@ struct http_response {
     struct http_stream stream;
     bool close; /* end the connection after this */
 };
-/* name and value are copied; control characters in value become spaces. Past the maximum: ignored. */
+/* name and value are copied; control characters in value become spaces. Past the maximum: ignored.
+ */
 void http_reply_header(struct http_response *response, const char *name, const char *value);
 /* json is taken over. */
 void http_reply_json(struct http_response *response, int status, json_t *json);
@@ -99,8 +105,8 @@ void http_response_fini(struct http_response *response); /* body, file, stream *
 /* A multipart/form-data body taken apart as it arrives; nothing of a part's content is kept.
  * Strings live during begin. Any callback may end the parsing by returning false with *err. */
 struct http_part {
-    const char *name;     /* of the form's field; "" when not said */
-    const char *filename; /* as sent (any bytes but NUL); NULL: not a file */
+    const char *name;       /* of the form's field; "" when not said */
+    const char *filename;   /* as sent (any bytes but NUL); NULL: not a file */
     const char *media_type; /* "" when not said */
 };
 struct http_part_sink {
@@ -154,8 +160,8 @@ struct http_handler {
     void (*end)(void *ctx, struct http_request *request);
 };
 struct http_server_options {
-    const char *host; /* name or address */
-    int port;         /* 0: a free one */
+    const char *host;       /* name or address */
+    int port;               /* 0: a free one */
     int max_connections;    /* 0: 512; past it 503 */
     int header_deadline_ms; /* 0: 10 s, from the connection's start to the end of the headers */
     int idle_ms;            /* 0: 30 s; without any byte, and between requests */
@@ -177,7 +183,7 @@ void http_server_stop(struct http_server *server);
 /* One thread at a time. */
 struct http_client;
 bool http_client_open(struct http_client **out, const char *base_url, const char *api_key,
-                      struct error *err); /* api_key NULL: none */
+                      struct error *err);           /* api_key NULL: none */
 void http_client_close(struct http_client *client); /* NULL is fine */
 
 struct http_reply {

@@ -1,0 +1,300 @@
+/* The client: libcurl's easy interface, one handle kept so that connections are reused. Replies are
+ * held in memory up to a maximum; event streams are taken apart line by line and never held. */
+#include "http/internal.h"
+
+#include <curl/curl.h>
+#include <string.h>
+
+#define MAX_REPLY ((size_t)256 << 20)
+#define MAX_EVENT ((size_t)1 << 20)
+
+struct http_client {
+    CURL *curl;
+    char *base_url;
+    char *auth; /* "Authorization: Bearer …" or NULL */
+    char reason[CURL_ERROR_SIZE];
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void init_library(void) {
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+bool http_client_open(struct http_client **out, const char *base_url, const char *api_key,
+                      struct error *err) {
+    pthread_once(&once, init_library);
+    struct http_client *client = mem_alloc(sizeof(*client));
+    client->curl = curl_easy_init();
+    if (!client->curl) {
+        mem_free(client);
+        return error_set(err, ERROR_INTERNAL, "libcurl does not start");
+    }
+    client->base_url = mem_strdup(base_url);
+    size_t len = strlen(client->base_url);
+    while (len > 0 && client->base_url[len - 1] == '/')
+        client->base_url[--len] = '\0';
+    if (api_key)
+        client->auth = mem_printf("Authorization: Bearer %s", api_key);
+    *out = client;
+    return true;
+}
+
+void http_client_close(struct http_client *client) {
+    if (!client)
+        return;
+    if (client->curl)
+        curl_easy_cleanup(client->curl);
+    mem_free(client->base_url);
+    mem_free(client->auth);
+    mem_free(client);
+}
+
+void http_reply_fini(struct http_reply *reply) {
+    json_decref(reply->json);
+    mem_free(reply->body);
+    memset(reply, 0, sizeof(*reply));
+}
+
+/* What every request has in common. Redirects are not followed: the key would travel with them. */
+static char *prepare(struct http_client *client, const char *target) {
+    char *url = mem_printf("%s%s", client->base_url, target);
+    curl_easy_reset(client->curl);
+    curl_easy_setopt(client->curl, CURLOPT_URL, url);
+    curl_easy_setopt(client->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(client->curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1,0.0.0.0");
+    curl_easy_setopt(client->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT_MS, 5000L);
+    curl_easy_setopt(client->curl, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_USERAGENT, "docusearch/" DOCUSEARCH_VERSION);
+    curl_easy_setopt(client->curl, CURLOPT_ERRORBUFFER, client->reason);
+    client->reason[0] = '\0';
+    return url;
+}
+
+static bool explain(struct http_client *client, CURLcode rc, struct error *err) {
+    const char *why = client->reason[0] ? client->reason : curl_easy_strerror(rc);
+    bool unreached = rc == CURLE_COULDNT_CONNECT || rc == CURLE_COULDNT_RESOLVE_HOST;
+    return error_set_code(err, ERROR_IO, unreached ? "connect_failed" : "io_error", "%s: %s",
+                          client->base_url, why);
+}
+
+static size_t keep_bytes(char *data, size_t size, size_t n, void *ctx) {
+    struct buf *buf = ctx;
+    buf_append(buf, data, size * n);
+    return buf->failed ? 0 : size * n;
+}
+
+static bool perform(struct http_reply *out, struct http_client *client, struct curl_slist *headers,
+                    struct error *err) {
+    struct buf body = {.max = MAX_REPLY};
+    if (client->auth)
+        headers = curl_slist_append(headers, client->auth);
+    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, keep_bytes);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &body);
+    /* A server that says nothing for two minutes is gone. */
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, 120L);
+    CURLcode rc = curl_easy_perform(client->curl);
+    curl_slist_free_all(headers);
+    if (rc != CURLE_OK) {
+        bool too_large = body.failed;
+        buf_fini(&body);
+        if (rc == CURLE_ABORTED_BY_CALLBACK)
+            return error_set_code(err, ERROR_CONFLICT, "cancelled", "cancelled");
+        if (too_large)
+            return error_set(err, ERROR_LIMIT, "%s: reply larger than %zu bytes", client->base_url,
+                             MAX_REPLY);
+        return explain(client, rc, err);
+    }
+    long status = 0;
+    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+    memset(out, 0, sizeof(*out));
+    out->status = (int)status;
+    out->len = body.len;
+    out->body = body.len ? buf_take(&body) : mem_strdup("");
+    out->json = json_loadb(out->body, out->len, JSON_DECODE_ANY, NULL);
+    buf_fini(&body);
+    return true;
+}
+
+bool http_client_call(struct http_reply *out, struct http_client *client, const char *method,
+                      const char *target, const json_t *body, struct error *err) {
+    char *url = prepare(client, target);
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    struct curl_slist *headers = NULL;
+    curl_easy_setopt(client->curl, CURLOPT_CUSTOMREQUEST, method);
+    if (text || strcmp(method, "POST") == 0) {
+        const char *sent = text ? text : "";
+        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, sent);
+        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(sent));
+        headers = curl_slist_append(headers, "Content-Type: application/json");
+    }
+    bool ok = perform(out, client, headers, err);
+    free(text);
+    mem_free(url);
+    return ok;
+}
+
+/* ---- uploads -------------------------------------------------------------------------------- */
+
+struct upload {
+    http_progress progress;
+    void *ctx;
+};
+
+static int on_transfer(void *ctx, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
+                       curl_off_t up) {
+    struct upload *upload = ctx;
+    (void)down_total;
+    (void)down;
+    if (upload->progress && !upload->progress(upload->ctx, up, up_total))
+        return 1;
+    return 0;
+}
+
+bool http_client_upload(struct http_reply *out, struct http_client *client, const char *target,
+                        const char *path, const char *filename, http_progress progress, void *ctx,
+                        struct error *err) {
+    char *url = prepare(client, target);
+    struct upload upload = {progress, ctx};
+    curl_mime *mime = curl_mime_init(client->curl);
+    curl_mimepart *part = curl_mime_addpart(mime);
+    curl_mime_name(part, "file");
+    bool ok = curl_mime_filedata(part, path) == CURLE_OK;
+    if (ok) {
+        curl_mime_filename(part, filename);
+        curl_mime_type(part, "application/octet-stream");
+        curl_easy_setopt(client->curl, CURLOPT_MIMEPOST, mime);
+        curl_easy_setopt(client->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(client->curl, CURLOPT_XFERINFOFUNCTION, on_transfer);
+        curl_easy_setopt(client->curl, CURLOPT_XFERINFODATA, &upload);
+        ok = perform(out, client, NULL, err);
+    } else {
+        error_set_code(err, ERROR_MISSING, "not_found", "%s: cannot be read", path);
+    }
+    curl_mime_free(mime);
+    mem_free(url);
+    return ok;
+}
+
+/* ---- server-sent events (HTML, "Server-sent events") ----------------------------------------- */
+
+struct events {
+    http_on_event on_event;
+    void *ctx;
+    int64_t deadline_ms, told_ms;
+    bool ended; /* by on_event or the deadline */
+    struct buf line, data;
+    char event[64], id[64];
+};
+
+static void tell(struct events *events, bool event) {
+    events->told_ms = time_mono_ms();
+    bool more = event ? events->on_event(events->ctx, events->event[0] ? events->event : "message",
+                                         events->id, events->data.data)
+                      : events->on_event(events->ctx, NULL, events->id, NULL);
+    if (!more)
+        events->ended = true;
+}
+
+static void copy_field(char out[64], const char *value) {
+    size_t len = utf8_cut(value, strlen(value), 63);
+    memcpy(out, value, len);
+    out[len] = '\0';
+}
+
+static void take_line(struct events *events, char *line) {
+    if (line[0] == '\0') {
+        if (events->data.len > 0)
+            tell(events, true);
+        buf_clear(&events->data);
+        events->event[0] = '\0';
+        return;
+    }
+    char *value = strchr(line, ':');
+    if (value == line)
+        return; /* a comment */
+    if (value) {
+        *value++ = '\0';
+        if (*value == ' ')
+            value++;
+    } else {
+        value = line + strlen(line);
+    }
+    if (strcmp(line, "event") == 0) {
+        copy_field(events->event, value);
+    } else if (strcmp(line, "id") == 0) {
+        copy_field(events->id, value);
+    } else if (strcmp(line, "data") == 0) {
+        if (events->data.len > 0)
+            buf_putc(&events->data, '\n');
+        buf_puts(&events->data, value);
+    }
+}
+
+static size_t take_bytes(char *data, size_t size, size_t n, void *ctx) {
+    struct events *events = ctx;
+    for (size_t i = 0; i < size * n && !events->ended; i++) {
+        if (data[i] == '\n') {
+            take_line(events, events->line.data ? events->line.data : (char[]){'\0'});
+            buf_clear(&events->line);
+        } else if (data[i] != '\r') {
+            buf_putc(&events->line, data[i]);
+        }
+    }
+    return events->ended || events->line.failed || events->data.failed ? 0 : size * n;
+}
+
+static int on_tick(void *ctx, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
+                   curl_off_t up) {
+    struct events *events = ctx;
+    (void)down_total;
+    (void)down;
+    (void)up_total;
+    (void)up;
+    int64_t now = time_mono_ms();
+    if (events->deadline_ms >= 0 && now >= events->deadline_ms)
+        events->ended = true;
+    else if (now - events->told_ms >= 900)
+        tell(events, false);
+    return events->ended;
+}
+
+bool http_client_events(struct http_client *client, const char *target, const char *last_id,
+                        int64_t deadline_ms, http_on_event on_event, void *ctx, struct error *err) {
+    struct events events = {.on_event = on_event,
+                            .ctx = ctx,
+                            .deadline_ms = deadline_ms,
+                            .told_ms = time_mono_ms(),
+                            .line = {.max = MAX_EVENT},
+                            .data = {.max = MAX_EVENT}};
+    char *url = prepare(client, target);
+    char *last = last_id ? mem_printf("Last-Event-ID: %s", last_id) : NULL;
+    struct curl_slist *headers = curl_slist_append(NULL, "Accept: text/event-stream");
+    if (last)
+        headers = curl_slist_append(headers, last);
+    if (client->auth)
+        headers = curl_slist_append(headers, client->auth);
+    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(client->curl, CURLOPT_FAILONERROR, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, take_bytes);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &events);
+    curl_easy_setopt(client->curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(client->curl, CURLOPT_XFERINFOFUNCTION, on_tick);
+    curl_easy_setopt(client->curl, CURLOPT_XFERINFODATA, &events);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, 60L); /* pings come every 15 s */
+    CURLcode rc = curl_easy_perform(client->curl);
+    curl_slist_free_all(headers);
+    mem_free(last);
+    mem_free(url);
+    buf_fini(&events.line);
+    buf_fini(&events.data);
+    if (events.ended)
+        return true;
+    if (rc == CURLE_OK)
+        return error_set(err, ERROR_IO, "%s: the event stream ended", client->base_url);
+    return explain(client, rc, err);
+}
