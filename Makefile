@@ -5,7 +5,7 @@ TEST_BUILD := build-test
 .PHONY: all setup setup-test build-test test demo lint format fuzz bench install clean
 
 all: setup $(BUILD)/build.ninja
-	ninja -C $(BUILD)
+	ninja -C $(BUILD) docusearch
 
 setup:
 	@scripts/setup.sh build
@@ -48,7 +48,7 @@ bench: all
 	bench/run.sh $(BUILD)
 
 install: all
-	meson install -C $(BUILD)
+	meson install --no-rebuild -C $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(TEST_BUILD) build-lint build-fuzz

@@ -42,10 +42,15 @@ setup_debian() {
         command -v sudo >/dev/null || fail "run this as root, or install sudo; missing:" $missing
         as_root=sudo
     fi
-    echo "setup: installing" $missing
-    $as_root apt-get update -q
     # shellcheck disable=SC2086
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+    echo "setup: installing (a few minutes on a bare system):" $missing
+    # shellcheck disable=SC2086
+    if ! { $as_root apt-get update -q &&
+        $as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1; then
+        tail -n 30 "$log" >&2
+        fail "the packages could not be installed"
+    fi
 }
 
 setup_brew() {
@@ -57,7 +62,8 @@ setup_brew() {
 }
 
 installed=$(mktemp)
-trap 'rm -f "$installed"' EXIT
+log=$(mktemp)
+trap 'rm -f "$installed" "$log"' EXIT
 if [ "$(uname -s)" = Darwin ]; then
     setup_brew
 elif command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
