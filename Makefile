@@ -13,10 +13,10 @@ setup:
 setup-test:
 	@scripts/setup.sh test
 
-$(BUILD)/build.ninja:
+$(BUILD)/build.ninja: | setup
 	meson setup $(BUILD)
 
-$(TEST_BUILD)/build.ninja:
+$(TEST_BUILD)/build.ninja: | setup-test
 	meson setup $(TEST_BUILD) -Dfault_points=true
 
 build-test: setup-test $(TEST_BUILD)/build.ninja
