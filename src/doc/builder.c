@@ -1,9 +1,10 @@
-/* The builder: growing arrays while a document is read, copied into the document's arena at the end,
- * one array at a time so that a large document is held twice only in part.
+/* The builder: growing arrays while a document is read, copied into the document's arena at the
+ * end, one array at a time so that a large document is held twice only in part.
  *
- * What holds of every document it gives (and what doc_decode checks of one that comes from a child):
- *   1. Text is valid UTF-8 without NUL. Element 0 starts at 0, each next one a '\n' after the end of
- *      the one before, the last one ends where the text does.
+ * What holds of every document it gives (and what doc_decode checks of one that comes from a
+ * child):
+ *   1. Text is valid UTF-8 without NUL. Element 0 starts at 0, each next one a '\n' after the end
+ * of the one before, the last one ends where the text does.
  *   2. The elements' word ranges and cell ranges tile `words` and `cells` in order.
  *   3. A word is 1..DOC_MAX_WORD_BYTES long, on a page that is there, inside its element, cuts no
  *      character, and begins at or after the end of the word before.

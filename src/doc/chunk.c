@@ -246,7 +246,8 @@ static bool window_push(struct chunker *chunker, const struct token *token) {
     return true;
 }
 
-/* Fills the window up to size tokens; *whole says that what is there ends a slide or the document. */
+/* Fills the window up to size tokens; *whole says that what is there ends a slide or the document.
+ */
 static bool window_fill(bool *whole, struct chunker *chunker, size_t size) {
     for (;;) {
         if (!chunker->has_ahead && !chunker->at_end) {
@@ -262,8 +263,8 @@ static bool window_fill(bool *whole, struct chunker *chunker, size_t size) {
     }
 }
 
-/* How many of the window's tokens the chunk takes: up to an element's or a sentence's end in the last
- * fifth, but so many that the next chunk gets on. */
+/* How many of the window's tokens the chunk takes: up to an element's or a sentence's end in the
+ * last fifth, but so many that the next chunk gets on. */
 static size_t window_cut(const struct chunker *chunker, size_t overlap) {
     size_t n = chunker->n, sentence_cut = 0;
     size_t min = n - n / 5 > overlap + 1 ? n - n / 5 : overlap + 1;

@@ -36,6 +36,7 @@ static bool needs_escape(const char *text, size_t len, size_t i) {
     case '`':
     case '*':
     case '[':
+    case ']':
     case '|':
     case '~':
         return true;
@@ -83,8 +84,8 @@ static void append_line(struct buf *out, const char *line, size_t len, bool at_l
     }
 }
 
-/* Text as lines, each but the first after a '\n' and indent; joined by `joint` instead where that is
- * not NULL. */
+/* Text as lines, each but the first after a '\n' and indent; joined by `joint` instead where that
+ * is not NULL. */
 static void append_text(struct buf *out, const char *text, size_t len, const char *indent,
                         const char *joint) {
     bool first = true;
