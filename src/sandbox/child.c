@@ -41,12 +41,11 @@ static void on_hang_up(int signum) {
 
 #ifndef SANDBOX_SANITIZED
 static void on_fatal(int signum) {
-    (void)signum;
     void *block = mmap(NULL, HEADROOM, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                        0);
     if (block == MAP_FAILED)
         _exit(SANDBOX_EXIT_MEMORY);
-    /* SA_RESETHAND: returning dies of the signal itself. */
+    raise(signum); /* SA_RESETHAND: delivered on return, and deadly then */
 }
 #endif
 

@@ -250,7 +250,7 @@ static void converter_rules(struct program *p, bool may_exec) {
     give(p, SECCOMP_RET_ALLOW);
 }
 
-#ifdef FAULT_POINTS
+#if defined(FAULT_POINTS) && !defined(SANDBOX_SANITIZED)
 /* Test builds with DOCUSEARCH_SANDBOX_TRACE set name the forbidden call before they die of it. */
 static void on_trap(int signum, siginfo_t *info, void *context) {
     (void)context;
