@@ -160,6 +160,14 @@ bool store_claim_job(struct job_row *out, bool *found, struct arena *arena, stru
 bool store_end_job(struct store_tx *tx, int64_t job_id, const char *run_id, int attempt,
                    enum job_state state, const char *error_code, const char *error_text,
                    int64_t not_before_ms, int n_pages, struct error *err);
+/* Back to QUEUED with its attempt given back; ERROR_CONFLICT as above. */
+bool store_return_job(struct store_tx *tx, int64_t job_id, const char *run_id, int attempt,
+                      const char *error_code, const char *error_text, int64_t not_before_ms,
+                      struct error *err);
+/* When the next QUEUED job may start (wall; 0 at once); *found false: none waits. */
+bool store_next_due(int64_t *not_before_ms, bool *found, struct store *store, struct error *err);
+/* states: bits 1 << enum job_state. */
+bool store_count_jobs(int64_t *n, struct store *store, unsigned states, struct error *err);
 bool store_cancel_job(struct store_tx *tx, bool *found, int64_t job_id, struct error *err);
 bool store_retry_job(struct store_tx *tx, bool *found, int64_t job_id, struct error *err);
 /* PROCESSING jobs of other runs become QUEUED (or FAILED parser_crash when their attempts are used

@@ -1,0 +1,174 @@
+/* The schema, as numbered migrations. PRAGMA user_version holds the number of the last one applied;
+ * each is one transaction. An older database is copied beside itself first
+ * (docusearch.db.version-N); a newer one is refused.
+ *
+ * Tables:
+ *   documents     a row a document; doc_no is its short key. pages: 12 bytes a page, little-endian
+ *                 { f32 width_pt, f32 height_pt, u32 flags }
+ *   sources       the paths a document came from
+ *   chunks        passages of READY documents only; full text indexes `text`
+ *   chunk_places  doc_places_encode's bytes, apart so that reading texts does not read them
+ *   jobs
+ *   chunks_fts    FTS5 over chunks.text, which it does not keep a copy of
+ *   words         every word ever indexed, folded and not stemmed: what prefixes are looked up in
+ */
+#include "store/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct migration {
+    const char *sql;
+    bool (*run)(struct conn *conn, struct error *err); /* after sql; may be NULL */
+};
+
+static const struct migration migrations[] = {
+    {.sql = "CREATE TABLE documents ("
+            "  doc_no INTEGER PRIMARY KEY AUTOINCREMENT,"
+            "  doc_id TEXT NOT NULL UNIQUE,"
+            "  state INTEGER NOT NULL,"
+            "  n_pages INTEGER NOT NULL DEFAULT 0,"
+            "  n_chunks INTEGER NOT NULL DEFAULT 0,"
+            "  first_chunk INTEGER NOT NULL DEFAULT 0," /* row ids of its chunks are one range */
+            "  size_bytes INTEGER NOT NULL,"
+            "  added_ms INTEGER NOT NULL,"
+            "  ready_ms INTEGER NOT NULL DEFAULT 0,"
+            "  filename TEXT NOT NULL,"
+            "  name_key TEXT NOT NULL,"   /* filename, folded */
+            "  search_key TEXT NOT NULL," /* filename, newline, title, folded */
+            "  format TEXT NOT NULL,"
+            "  format_group TEXT NOT NULL,"
+            "  title TEXT NOT NULL DEFAULT '',"
+            "  author TEXT NOT NULL DEFAULT '',"
+            "  created TEXT NOT NULL DEFAULT '',"
+            "  warning TEXT NOT NULL DEFAULT '',"
+            "  error_code TEXT NOT NULL DEFAULT '',"
+            "  error_text TEXT NOT NULL DEFAULT '',"
+            "  pages BLOB NOT NULL DEFAULT x''"
+            ") STRICT;"
+            "CREATE INDEX documents_by_time ON documents"
+            "  (added_ms, doc_id, format_group, search_key);"
+            "CREATE INDEX documents_by_name ON documents (name_key, doc_id, format_group);"
+            "CREATE INDEX documents_counts ON documents (state, n_pages, n_chunks, warning);"
+            "CREATE TABLE sources ("
+            "  path TEXT PRIMARY KEY,"
+            "  doc_no INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE"
+            ") STRICT, WITHOUT ROWID;"
+            "CREATE INDEX sources_by_document ON sources (doc_no, path);"
+            "CREATE TABLE chunks ("
+            "  row_id INTEGER PRIMARY KEY AUTOINCREMENT,"
+            "  doc_no INTEGER NOT NULL REFERENCES documents,"
+            "  ordinal INTEGER NOT NULL,"
+            "  n_words INTEGER NOT NULL,"
+            "  first_page INTEGER NOT NULL,"
+            "  last_page INTEGER NOT NULL,"
+            "  heading_path TEXT NOT NULL,"
+            "  text TEXT NOT NULL"
+            ") STRICT;"
+            "CREATE INDEX chunks_by_document ON chunks (doc_no, ordinal, first_page, last_page);"
+            "CREATE TABLE chunk_places ("
+            "  row_id INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,"
+            "  places BLOB NOT NULL"
+            ") STRICT;"
+            "CREATE TABLE jobs ("
+            "  job_id INTEGER PRIMARY KEY AUTOINCREMENT,"
+            "  kind TEXT NOT NULL,"
+            "  doc_id TEXT NOT NULL,"
+            "  filename TEXT NOT NULL,"
+            "  state INTEGER NOT NULL,"
+            "  attempts INTEGER NOT NULL DEFAULT 0,"
+            "  max_attempts INTEGER NOT NULL,"
+            "  created_ms INTEGER NOT NULL,"
+            "  started_ms INTEGER NOT NULL DEFAULT 0,"
+            "  finished_ms INTEGER NOT NULL DEFAULT 0,"
+            "  not_before_ms INTEGER NOT NULL DEFAULT 0,"
+            "  cancel_asked INTEGER NOT NULL DEFAULT 0,"
+            "  n_pages INTEGER NOT NULL DEFAULT 0,"
+            "  run_id TEXT NOT NULL DEFAULT '',"
+            "  error_code TEXT NOT NULL DEFAULT '',"
+            "  error_text TEXT NOT NULL DEFAULT ''"
+            ") STRICT;"
+            "CREATE INDEX jobs_by_state ON jobs (state, job_id, not_before_ms);"
+            "CREATE INDEX jobs_by_document ON jobs (doc_id, job_id);"},
+    {.sql =
+         "CREATE VIRTUAL TABLE chunks_fts USING fts5("
+         "  text, content='chunks', content_rowid='row_id', columnsize=0, tokenize='docusearch');"
+         "CREATE TABLE words (word TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;",
+     .run = fulltext_rebuild},
+};
+static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
+
+/* A copy of the database as it is, whole or not there at all. */
+static bool copy_beside(struct conn *conn, int64_t version, struct error *err) {
+    bool ok = false;
+    sqlite3 *copy = NULL;
+    char *path = mem_printf("%s.version-%" PRId64, conn->store->db_path, version);
+    char *partial = mem_printf("%s.partial", path);
+    unlink(partial);
+    int rc = sqlite3_open_v2(partial, &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    if (rc == SQLITE_OK) {
+        sqlite3_backup *backup = sqlite3_backup_init(copy, "main", conn->db, "main");
+        if (backup)
+            sqlite3_backup_step(backup, -1);
+        rc = backup ? sqlite3_backup_finish(backup) : sqlite3_errcode(copy);
+    }
+    sqlite3_close(copy);
+    if (rc != SQLITE_OK)
+        error_set_code(err, ERROR_IO, (rc & 0xff) == SQLITE_FULL ? "disk_full" : "storage_error",
+                       "copy of the database before its migration: %s", sqlite3_errstr(rc));
+    else if (rename(partial, path) != 0)
+        error_set_errno(err, errno, "copy of the database %s", path);
+    else
+        ok = dir_sync(conn->store->data_dir, err);
+    if (!ok)
+        unlink(partial);
+    mem_free(path);
+    mem_free(partial);
+    return ok;
+}
+
+static bool apply(struct conn *conn, int to, struct error *err) {
+    const struct migration *migration = &migrations[to - 1];
+    char number[64];
+    snprintf(number, sizeof number, "PRAGMA user_version=%d", to);
+    bool ok = conn_exec(conn, "BEGIN IMMEDIATE", err) && conn_exec(conn, migration->sql, err) &&
+              (!migration->run || migration->run(conn, err)) && conn_exec(conn, number, err) &&
+              conn_exec(conn, "COMMIT", err);
+    if (!ok && !sqlite3_get_autocommit(conn->db)) {
+        struct error ignored;
+        conn_exec(conn, "ROLLBACK", &ignored);
+    }
+    return ok;
+}
+
+bool store_migrate(struct conn *conn, int version, struct error *err) {
+    int64_t found, application, n_tables;
+    if (!conn_number(&found, 0, conn, err, "PRAGMA user_version", "") ||
+        !conn_number(&application, 0, conn, err, "PRAGMA application_id", "") ||
+        !conn_number(&n_tables, 0, conn, err, "SELECT count(*) FROM sqlite_schema", ""))
+        return false;
+    const char *path = conn->store->db_path;
+    if (n_tables > 0 && application != STORE_APPLICATION)
+        return error_set(err, ERROR_UNSUPPORTED, "%s is another program's database", path);
+    if (found > version)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "%s was written by a newer version (schema %" PRId64
+                         "; this program knows %d)",
+                         path, found, version);
+    if (n_tables == 0) {
+        char number[64];
+        snprintf(number, sizeof number, "PRAGMA application_id=%d", STORE_APPLICATION);
+        if (!conn_exec(conn, number, err))
+            return false;
+    } else if (found < version && !copy_beside(conn, found, err)) {
+        return false;
+    }
+    for (int to = (int)found + 1; to <= version; to++) {
+        if (!apply(conn, to, err))
+            return false;
+    }
+    return true;
+}

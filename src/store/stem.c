@@ -1,0 +1,190 @@
+/* English stemming: M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980, with
+ * the two departures of his own later text: "logi" becomes "log", and "bli" becomes "ble".
+ *
+ * Words here are runs of a..z. The measure m of a stem is the number of vowel-consonant sequences
+ * in it; `y` is a vowel where it follows a consonant. */
+#include "store/internal.h"
+
+#include <string.h>
+
+struct word {
+    char *text;
+    size_t len;
+};
+
+static bool is_consonant(const char *text, size_t i) {
+    switch (text[i]) {
+    case 'a':
+    case 'e':
+    case 'i':
+    case 'o':
+    case 'u':
+        return false;
+    case 'y':
+        return i == 0 || !is_consonant(text, i - 1);
+    default:
+        return true;
+    }
+}
+
+static int measure(const char *text, size_t len) {
+    int m = 0;
+    size_t i = 0;
+    while (i < len && is_consonant(text, i))
+        i++;
+    while (i < len) {
+        while (i < len && !is_consonant(text, i))
+            i++;
+        if (i == len)
+            break;
+        m++;
+        while (i < len && is_consonant(text, i))
+            i++;
+    }
+    return m;
+}
+
+static bool has_vowel(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        if (!is_consonant(text, i))
+            return true;
+    }
+    return false;
+}
+
+static bool ends_double(const char *text, size_t len) {
+    return len >= 2 && text[len - 1] == text[len - 2] && is_consonant(text, len - 1);
+}
+
+/* Consonant, vowel, consonant, the last none of w, x, y: hop, not snow. */
+static bool ends_cvc(const char *text, size_t len) {
+    return len >= 3 && is_consonant(text, len - 3) && !is_consonant(text, len - 2) &&
+           is_consonant(text, len - 1) && !strchr("wxy", text[len - 1]);
+}
+
+static bool ends_with(const struct word *word, const char *suffix, size_t *stem_len) {
+    size_t n = strlen(suffix);
+    if (n > word->len || memcmp(word->text + word->len - n, suffix, n) != 0)
+        return false;
+    *stem_len = word->len - n;
+    return true;
+}
+
+static void set_end(struct word *word, size_t stem_len, const char *suffix) {
+    size_t n = strlen(suffix);
+    memcpy(word->text + stem_len, suffix, n);
+    word->len = stem_len + n;
+}
+
+struct rule {
+    const char *suffix, *into;
+};
+
+/* The first rule whose suffix the word has decides, whether or not its condition holds. */
+static void apply(struct word *word, const struct rule *rules, size_t n, int more_than) {
+    size_t stem_len;
+    for (size_t i = 0; i < n; i++) {
+        if (!ends_with(word, rules[i].suffix, &stem_len))
+            continue;
+        if (measure(word->text, stem_len) > more_than)
+            set_end(word, stem_len, rules[i].into);
+        return;
+    }
+}
+
+static void plurals(struct word *word) {
+    size_t stem_len;
+    if (ends_with(word, "sses", &stem_len) || ends_with(word, "ies", &stem_len))
+        word->len -= 2;
+    else if (!ends_with(word, "ss", &stem_len) && ends_with(word, "s", &stem_len))
+        word->len--;
+}
+
+static void past_and_gerund(struct word *word) {
+    size_t stem_len;
+    if (ends_with(word, "eed", &stem_len)) {
+        if (measure(word->text, stem_len) > 0)
+            word->len--;
+        return;
+    }
+    if (!(ends_with(word, "ed", &stem_len) || ends_with(word, "ing", &stem_len)) ||
+        !has_vowel(word->text, stem_len))
+        return;
+    word->len = stem_len;
+    if (ends_with(word, "at", &stem_len) || ends_with(word, "bl", &stem_len) ||
+        ends_with(word, "iz", &stem_len))
+        set_end(word, word->len, "e");
+    else if (ends_double(word->text, word->len) && !strchr("lsz", word->text[word->len - 1]))
+        word->len--;
+    else if (measure(word->text, word->len) == 1 && ends_cvc(word->text, word->len))
+        set_end(word, word->len, "e");
+}
+
+static void last_y(struct word *word) {
+    size_t stem_len;
+    if (ends_with(word, "y", &stem_len) && has_vowel(word->text, stem_len))
+        word->text[stem_len] = 'i';
+}
+
+static void long_suffixes(struct word *word) {
+    static const struct rule rules[] = {
+        {"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"},   {"anci", "ance"},
+        {"izer", "ize"},    {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"},
+        {"eli", "e"},       {"ousli", "ous"},   {"ization", "ize"}, {"ation", "ate"},
+        {"ator", "ate"},    {"alism", "al"},    {"iveness", "ive"}, {"fulness", "ful"},
+        {"ousness", "ous"}, {"aliti", "al"},    {"iviti", "ive"},   {"biliti", "ble"},
+        {"logi", "log"},
+    };
+    apply(word, rules, BASE_COUNT(rules), 0);
+}
+
+static void middle_suffixes(struct word *word) {
+    static const struct rule rules[] = {
+        {"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"},
+        {"ical", "ic"},  {"ful", ""},   {"ness", ""},
+    };
+    apply(word, rules, BASE_COUNT(rules), 0);
+}
+
+static void last_suffixes(struct word *word) {
+    static const char *const suffixes[] = {
+        "ement", "ance", "ence", "able", "ible", "ment", "ant", "ent", "ion", "ism",
+        "ate",   "iti",  "ous",  "ive",  "ize",  "al",   "er",  "ic",  "ou",
+    };
+    size_t stem_len;
+    for (size_t i = 0; i < BASE_COUNT(suffixes); i++) {
+        if (!ends_with(word, suffixes[i], &stem_len))
+            continue;
+        bool fits = strcmp(suffixes[i], "ion") != 0 ||
+                    (stem_len > 0 && strchr("st", word->text[stem_len - 1]));
+        if (fits && measure(word->text, stem_len) > 1)
+            word->len = stem_len;
+        return;
+    }
+}
+
+static void tidy(struct word *word) {
+    if (word->text[word->len - 1] == 'e') {
+        size_t stem_len = word->len - 1;
+        int m = measure(word->text, stem_len);
+        if (m > 1 || (m == 1 && !ends_cvc(word->text, stem_len)))
+            word->len = stem_len;
+    }
+    if (word->text[word->len - 1] == 'l' && ends_double(word->text, word->len) &&
+        measure(word->text, word->len) > 1)
+        word->len--;
+}
+
+size_t stem_english(char *text, size_t len) {
+    if (len < 3)
+        return len;
+    struct word word = {text, len};
+    plurals(&word);
+    past_and_gerund(&word);
+    last_y(&word);
+    long_suffixes(&word);
+    middle_suffixes(&word);
+    last_suffixes(&word);
+    tidy(&word);
+    return word.len;
+}
