@@ -38,10 +38,17 @@ struct raw_word {
     uint32_t style; /* raw_style bits */
     bool glued;     /* no white space between this and the word before it (same line) */
 };
+struct raw_page {
+    float width_pt, height_pt;
+};
 struct raw_pages {
-    struct raw_word *words; /* in the order found: paint order */
+    struct raw_word *words; /* in the order found: paint order, page by page */
     size_t n_words;
     uint32_t n_pages; /* also added to task->builder, with sizes and flags */
+    /* For read_layout; each may be missing (NULL, 0). */
+    const struct raw_page *pages; /* sizes, n_pages; without them it takes letter paper */
+    const struct doc_outline *outline;
+    size_t n_outline;
 };
 /* Opens data as media_type ("application/pdf", "application/epub+zip", "text/html", "image/png",
  * …), adds its pages to task->builder, sends their pictures, fills raw (in task->arena). Pages
@@ -76,6 +83,8 @@ struct flow {
     struct flow_item *items;
     size_t n_items, cap;
     const char *title, *author, *created; /* or NULL */
+    size_t text_bytes;
+    bool full; /* a maximum was passed: the flow is cut short */
 };
 /* Appends; NULL when a maximum (1,000,000 items, 64 MiB of text) is passed. */
 struct flow_item *flow_add(struct flow *flow, enum doc_element_kind kind, int level,
