@@ -279,6 +279,7 @@ static enum MHD_Result first_call(struct exchange *exchange, struct MHD_Connecti
     if (response.status)
         return body_is_coming(exchange) ? break_off(exchange, &response)
                                         : send_response(exchange, connection, &response);
+    http_response_fini(&response);
     exchange->body.max = exchange->plan.sink ? 1 : (size_t)exchange->plan.max_body_bytes + 1;
     if (body_is_coming(exchange))
         watch_set(server->watch, exchange->conn, WATCH_BODY, 0);
