@@ -41,7 +41,7 @@ export function start(panel) {
   }
 
   function refresh() {
-    const items = [...jobs.all()];
+    const items = jobs.all();
     const sum = tally(items);
     panel.hidden = items.length === 0;
     document.body.classList.toggle('has-activity', items.length > 0);
@@ -53,7 +53,7 @@ export function start(panel) {
     list.show(sortByRank(items));
     if ((wasOpen === 0) !== (sum.open === 0)) {
       announce(headline(sum));
-      setFolded(sum.open === 0 ? !isInUse(panel) : isNarrow());
+      setFolded(isNarrow() || (sum.open === 0 && sum.failed === 0 && !isInUse(panel)));
     }
     wasOpen = sum.open;
   }
@@ -146,7 +146,7 @@ async function attempt(item, action) {
 }
 
 async function cancelAll() {
-  const open = [...jobs.all()].filter((item) => !jobs.hasEnded(item)).reverse();
+  const open = jobs.all().filter((item) => !jobs.hasEnded(item)).reverse();
   await Promise.all(Array.from({ length: CANCELS_AT_ONCE }, async () => {
     while (open.length > 0) await attempt(open.shift(), jobs.cancel);
   }));

@@ -6,6 +6,7 @@ const KEY = 'docusearch.key';
 let key = sessionStorage.getItem(KEY) ?? '';
 let ask = null; // shows the key dialog; gives the key, or null
 let asking = null; // the dialog now open
+let declined = false; // it was closed without a key: background calls do not open it again
 
 export class CallError extends Error {
   constructor(status, code, message, retryAfter = 0) {
@@ -30,26 +31,28 @@ export function headers(more = {}) {
 // the server did not take. True when there is another key to try.
 export async function newKey(refused) {
   if (refused !== key) return true;
+  if (declined) return false;
   asking ??= ask(refused !== '').finally(() => {
     asking = null;
   });
   const given = await asking;
-  if (given === null) return false;
+  declined = given === null;
+  if (declined) return false;
   key = given;
   sessionStorage.setItem(KEY, key);
   return true;
 }
 
-// fetch, with the key; asks for it where it is missing. Gives the response only when it is good.
-export async function request(path, { method = 'GET', body, signal, accept } = {}) {
+// fetch, with the key; asks for it where it is missing. more: further headers. Gives the response
+// only when it is good.
+export async function request(path, { method = 'GET', body, signal, more = {} } = {}) {
   for (;;) {
     const used = key;
-    const more = accept ? { ...accept } : {};
-    if (body !== undefined) more['Content-Type'] = 'application/json';
+    const type = body === undefined ? {} : { 'Content-Type': 'application/json' };
     let response;
     try {
       response = await fetch(path, {
-        method, signal, headers: headers(more), cache: 'no-cache',
+        method, signal, headers: headers({ ...type, ...more }),
         body: body === undefined ? undefined : JSON.stringify(body),
       });
     } catch (error) {
@@ -79,6 +82,10 @@ async function failure(response) {
 
 // said: the reply's JSON, if it had any. status 0: the connection broke.
 export function failureOf(status, said, retryAfter) {
+  if (status === 401) {
+    return new CallError(401, 'key_required',
+      'This server asks for its key. Load the page again to give it.');
+  }
   if (status === 0) return new CallError(0, 'unreachable', 'The connection to the server broke.');
   return new CallError(status, said?.error?.code ?? `http_${status}`,
     said?.error?.message ?? said?.detail ?? `The server answered ${status}.`,

@@ -10,6 +10,7 @@ import * as events from './events.js';
 import * as jobs from './jobs.js';
 import * as route from './route.js';
 import * as search from './search.js';
+import { corpusChanged } from './state.js';
 import * as status from './status.js';
 import { learnFormats } from './upload.js';
 import * as viewer from './viewer.js';
@@ -89,4 +90,11 @@ status.start(byId('status'), byId('banner'));
 drop.start();
 route.start(showRoute);
 learnFormats().catch((error) => announce(error.message));
-events.start(jobs.take, () => jobs.refresh().catch((error) => announce(error.message)));
+events.start({
+  job: jobs.take,
+  document(change) {
+    if (change.action === 'removed') jobs.forgetDocument(change.doc_id);
+    corpusChanged();
+  },
+  start: () => jobs.refresh().catch((error) => announce(error.message)),
+});

@@ -42,7 +42,10 @@ export async function askKey(wasRefused) {
       el('label', { for: 'key' }, 'API key'),
       input,
       el('div', { class: 'dialog-buttons' },
-        el('button', { class: 'button', value: '', formnovalidate: true }, 'Cancel'),
+        el('button', {
+          type: 'button', class: 'button',
+          on: { click: (event) => event.target.closest('dialog').close('') },
+        }, 'Cancel'),
         el('button', { class: 'button primary', value: 'key' }, 'Use it')))));
   return answer === 'key' ? input.value : null;
 }

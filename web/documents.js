@@ -123,6 +123,9 @@ function facts(row) {
     .filter((fact) => fact).join(' · ');
 }
 
+// Has it been read, all or most of it?
+export const isReady = (row) => row.status === 'completed' || row.status === 'partial';
+
 function trouble(row) {
   if (row.status === 'failed') {
     return el('p', { class: 'row-trouble failed' }, icon('alert'),
@@ -131,12 +134,12 @@ function trouble(row) {
   if (row.warning) {
     return el('p', { class: 'row-trouble' }, icon('alert'), `Some of it could not be read: ${row.warning}`);
   }
-  return row.status === 'waiting' ? el('p', { class: 'row-trouble waits' }, icon('wait'), 'Being read')
+  return !isReady(row) ? el('p', { class: 'row-trouble waits' }, icon('wait'), 'Being read')
     : null;
 }
 
 function thumb(row) {
-  if (row.status !== 'ready' || !row.first_page_thumb) return formatTile(row.format ?? '');
+  if (!row.first_page_thumb) return formatTile(row.format ?? '');
   return el('div', { class: 'sheet' }, picture(row.first_page_thumb, ''));
 }
 

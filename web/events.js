@@ -5,45 +5,52 @@ import { call, request } from './api.js';
 import { online } from './state.js';
 
 const POLL_MS = 2000;
+const SHORTEST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15000;
 
 let lastId = '';
 let stream = null; // the AbortController of the stream now open
 
-// onJob(job) for every change; onStart() whenever events may have been missed.
-export function start(onJob, onStart) {
-  document.addEventListener('visibilitychange', () => {
+// told.job(job) for every change of a job, told.document(change) when one came or went, told.start()
+// whenever events may have been missed. A page out of sight listens to nothing: browsers allow few
+// connections to one server, whatever the number of tabs.
+export function start(told) {
+  const listen = () => {
     if (document.hidden) stream?.abort();
-    else if (stream === null) run(onJob, onStart);
-  });
-  if (!document.hidden) run(onJob, onStart);
+    else if (stream === null || stream.signal.aborted) run(told);
+  };
+  document.addEventListener('visibilitychange', listen);
+  listen();
 }
 
-async function run(onJob, onStart) {
+async function run(told) {
   const mine = new AbortController();
-  let wait = 500;
+  let wait = SHORTEST_WAIT_MS;
   stream = mine;
   while (!mine.signal.aborted) {
     try {
-      const accept = { Accept: 'text/event-stream', ...(lastId && { 'Last-Event-ID': lastId }) };
-      const response = await request('/events', { signal: mine.signal, accept });
+      const more = { Accept: 'text/event-stream', ...(lastId && { 'Last-Event-ID': lastId }) };
+      const response = await request('/events', { signal: mine.signal, more });
       online.set(true);
-      onStart();
-      await read(response.body, onJob, () => {
-        wait = 500;
+      told.start();
+      await read(response.body, (name, data) => {
+        wait = SHORTEST_WAIT_MS;
+        if (name === 'progress') told.job(data);
+        else if (name === 'document') told.document(data);
+        else if (name === 'reset') told.start();
       });
     } catch {
       // Refused, cut or aborted: the loop's condition and the polling below are the answer.
     }
     if (mine.signal.aborted) break;
-    await poll(onJob, wait, mine.signal);
+    await poll(told, wait, mine.signal);
     wait = Math.min(wait * 2, LONGEST_WAIT_MS);
   }
   if (stream === mine) stream = null;
 }
 
 // Looks at the jobs that are not done for about wait milliseconds.
-async function poll(onJob, wait, signal) {
+async function poll(told, wait, signal) {
   const until = Date.now() + wait;
   do {
     await new Promise((resolve) => {
@@ -52,7 +59,7 @@ async function poll(onJob, wait, signal) {
     if (signal.aborted || !online.value) continue;
     try {
       const { jobs } = await call('/jobs?limit=100', { signal });
-      jobs.forEach(onJob);
+      jobs.forEach(told.job);
     } catch {
       return;
     }
@@ -60,21 +67,23 @@ async function poll(onJob, wait, signal) {
 }
 
 // Takes a text/event-stream apart: fields up to an empty line are one event.
-async function read(body, onJob, onEvent) {
+async function read(body, onEvent) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
+  let name = '';
   let data = '';
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const lines = (rest + value).split(/\r\n|\n|\r/);
+    const lines = (rest + value).split('\n');
     rest = lines.pop();
     for (const line of lines) {
       if (line.startsWith('id:')) lastId = line.slice(3).trim();
+      else if (line.startsWith('event:')) name = line.slice(6).trim();
       else if (line.startsWith('data:')) data += line.slice(5);
-      else if (line === '' && data !== '') {
-        onEvent();
-        onJob(JSON.parse(data));
+      else if (line === '') {
+        if (data !== '') onEvent(name, JSON.parse(data));
+        name = '';
         data = '';
       }
     }

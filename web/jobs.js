@@ -13,12 +13,13 @@ const ENDED = new Set(['completed', 'partial', 'known', 'failed', 'cancelled']);
 
 const items = new Map(); // by the item's own number
 const byJob = new Map(); // job id -> item
+const early = new Map(); // job id -> the latest news of a job that no item is bound to yet
 const watchers = new Set();
 let nextNumber = 1;
 let pending = 0;
 
 export const hasEnded = (item) => ENDED.has(item.state);
-export const all = () => items.values();
+export const all = () => [...items.values()];
 
 // Watchers are called at most once in NOTIFY_MS, however many items change.
 export function watch(watcher) {
@@ -44,12 +45,23 @@ export function add(fields) {
 }
 
 export function forgetEnded() {
-  for (const item of [...items.values()]) {
-    if (!hasEnded(item)) continue;
-    items.delete(item.number);
-    byJob.delete(item.jobId);
+  for (const item of all()) {
+    if (hasEnded(item)) forget(item);
   }
   changed();
+}
+
+// The document is deleted: there is nothing to tell of its file any more.
+export function forgetDocument(docId) {
+  for (const item of all()) {
+    if (item.docId === docId) forget(item);
+  }
+  changed();
+}
+
+function forget(item) {
+  items.delete(item.number);
+  byJob.delete(item.jobId);
 }
 
 export function fail(item, code, text) {
@@ -59,23 +71,19 @@ export function fail(item, code, text) {
   changed();
 }
 
-// The item's file is the server's now, under this job. Events may have been faster than the reply:
-// then an item for the job is here already, and its news are taken over.
+// The item's file is the server's now, under this job.
 export function bind(item, jobId, docId) {
-  const early = byJob.get(jobId);
-  item.docId = docId;
-  item.jobId = jobId;
-  if (early && early !== item) {
-    items.delete(early.number);
-    for (const field of ['state', 'stage', 'progress', 'page', 'pages', 'why', 'detail']) {
-      item[field] = early[field];
-    }
-  } else {
-    item.state = 'queued';
-    item.progress = 0;
-  }
+  const news = early.get(jobId);
+  early.delete(jobId);
   byJob.set(jobId, item);
+  Object.assign(item, { state: 'queued', progress: 0, jobId, docId });
+  if (news) take(news);
   changed();
+}
+
+// Is this job's file being sent from here? Events may be faster than the reply that names the job.
+function isOnItsWay(job) {
+  return all().some((item) => item.state === 'uploading' && item.name === job.filename);
 }
 
 // News of a job, from an event or a list. Jobs that ended before this page knew them are no news.
@@ -83,6 +91,11 @@ export function take(job) {
   let item = byJob.get(job.job_id);
   const ended = ['completed', 'failed', 'cancelled'].includes(job.state);
   if (!item) {
+    if (isOnItsWay(job)) {
+      early.set(job.job_id, job);
+      return;
+    }
+    early.delete(job.job_id);
     if (ended) return;
     item = add({ name: job.filename, docId: job.doc_id, jobId: job.job_id });
     byJob.set(job.job_id, item);
@@ -108,7 +121,15 @@ export async function refresh() {
   const seen = new Set(jobs.map((job) => job.job_id));
   jobs.reverse().forEach(take);
   const missed = open.filter((item) => !seen.has(item.jobId));
-  for (const item of missed) take(await call(`/jobs/${item.jobId}`));
+  for (const item of missed) {
+    try {
+      take(await call(`/jobs/${item.jobId}`));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      forget(item);
+    }
+  }
+  changed();
 }
 
 export async function cancel(item) {

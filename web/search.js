@@ -12,7 +12,7 @@ import { count } from './words.js';
 
 const FIRST_RESULTS = 20;
 const MOST_RESULTS = 100;
-const RECENT = 8;
+const RECENT = 10;
 const MODE_NAMES = {
   hybrid: 'Everything', text: 'By meaning', visual: 'By looks', lexical: 'By words',
 };
@@ -174,12 +174,10 @@ function hitCard(result, asked) {
 }
 
 function thumb(result) {
-  if (!result.image_url) return formatTile(result.metadata?.format ?? '');
-  const path = result.image_url.replace(/\.jpg$/, '_thumb.jpg');
-  const sheet = el('div', { class: 'sheet' },
-    picture(path, '', { width: result.page_width, height: result.page_height }),
+  if (!result.thumb_url) return formatTile(result.metadata.format);
+  return el('div', { class: 'sheet' },
+    picture(result.thumb_url, '', { width: result.page_width, height: result.page_height }),
     boxLayer(result.boxes));
-  return sheet;
 }
 
 // ---- no query ---------------------------------------------------------------------------------

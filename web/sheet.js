@@ -1,6 +1,7 @@
 // A page as it is shown: its picture with the found words marked on it, or its text.
 
 import { call, hasKey, request } from './api.js';
+import { isReady } from './documents.js';
 import { el } from './dom.js';
 import { boxLayer, markWords, markedWords } from './marks.js';
 import { picture } from './picture.js';
@@ -30,7 +31,7 @@ export const hasPicture = ({ info, place }) => Boolean(pictureOf(info, place.pag
 
 // open as viewer.js keeps it.
 export function showPage(box, open) {
-  if (open.info.status !== 'ready') box.replaceChildren();
+  if (!isReady(open.info)) box.replaceChildren();
   else if (textShown || !hasPicture(open)) showText(box, open);
   else showPicture(box, open);
 }

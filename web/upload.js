@@ -145,7 +145,7 @@ async function worthAnother(item, error) {
   item.state = 'waiting';
   item.progress = 0;
   if (error.status === 401) return newKey(error.usedKey);
-  if (error.status === 429 || error.status === 503) {
+  if (error.status === 429 || (error.status === 503 && error.code !== 'storage_error')) {
     item.why = 'The server is busy; waiting.';
     jobs.changed();
     await pause(error.retryAfter || BUSY_WAIT_S);
@@ -179,7 +179,7 @@ function accepted(item, reply) {
   const { doc_id: docId, job_id: jobId, status } = reply.documents[0];
   item.upload = null;
   item.progress = 1;
-  if (status === 'queued') {
+  if (status === 'queued' || status === 'processing') {
     jobs.bind(item, jobId, docId);
     return;
   }

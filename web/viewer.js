@@ -1,7 +1,7 @@
 // One document: its pages, what was found in it, and where its files are. sheet.js shows the page.
 
 import { call, hasKey, openFile } from './api.js';
-import { remove } from './documents.js';
+import { isReady, remove } from './documents.js';
 import { announce, el, icon, iconButton, isTyping } from './dom.js';
 import { markedText } from './marks.js';
 import { back, documentPath, documentsPath, replace, searchPath } from './route.js';
@@ -127,7 +127,7 @@ function trouble(info) {
     return el('p', { class: 'notice trouble' },
       `Not searchable. ${reason(info.error?.code, info.error?.message)}`);
   }
-  if (info.status === 'waiting') return el('p', { class: 'notice' }, 'It is still being read.');
+  if (!isReady(info)) return el('p', { class: 'notice' }, 'It is still being read.');
   return info.warning ? el('p', { class: 'notice' }, `Some of it could not be read: ${info.warning}`)
     : null;
 }
