@@ -10,8 +10,7 @@
 #include <strings.h>
 
 bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
-                 struct error *err)
-{
+                 struct error *err) {
     struct corpus *corpus = mem_alloc(sizeof *corpus);
     corpus->settings = settings;
     for (int i = 0; i < CORPUS_STRIPES; i++)
@@ -40,26 +39,22 @@ fail:
     return false;
 }
 
-bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err)
-{
+bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err) {
     return store_lock_set_url(corpus->lock, url, err);
 }
 
-bool corpus_start(struct corpus *corpus, struct error *err)
-{
+bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus->started = true;
     return queue_start(corpus->queue, err);
 }
 
-void corpus_stop(struct corpus *corpus)
-{
+void corpus_stop(struct corpus *corpus) {
     if (corpus->started)
         queue_stop(corpus->queue);
     corpus->started = false;
 }
 
-void corpus_close(struct corpus *corpus)
-{
+void corpus_close(struct corpus *corpus) {
     if (!corpus)
         return;
     corpus_stop(corpus);
@@ -72,36 +67,30 @@ void corpus_close(struct corpus *corpus)
     mem_free(corpus);
 }
 
-struct store *corpus_store(struct corpus *corpus)
-{
+struct store *corpus_store(struct corpus *corpus) {
     return corpus->store;
 }
 
-struct queue *corpus_queue(struct corpus *corpus)
-{
+struct queue *corpus_queue(struct corpus *corpus) {
     return corpus->queue;
 }
 
-struct read_pool *corpus_readers(struct corpus *corpus)
-{
+struct read_pool *corpus_readers(struct corpus *corpus) {
     return corpus->readers;
 }
 
-const struct settings *corpus_settings(const struct corpus *corpus)
-{
+const struct settings *corpus_settings(const struct corpus *corpus) {
     return corpus->settings;
 }
 
-struct lock *corpus_stripe(struct corpus *corpus, const char *doc_id)
-{
+struct lock *corpus_stripe(struct corpus *corpus, const char *doc_id) {
     unsigned value = 0;
     sscanf(doc_id, "%4x", &value);
     return &corpus->stripes[value % CORPUS_STRIPES];
 }
 
 /* Is word one of the words of list, which commas or spaces separate? */
-static bool list_has(const char *list, const char *word)
-{
+static bool list_has(const char *list, const char *word) {
     size_t word_len = strlen(word);
     while (*list) {
         size_t n = strcspn(list, ", ");
@@ -113,8 +102,7 @@ static bool list_has(const char *list, const char *word)
     return false;
 }
 
-bool corpus_allows(const struct corpus *corpus, enum read_format format)
-{
+bool corpus_allows(const struct corpus *corpus, enum read_format format) {
     const char *allowed = corpus->settings->supported_formats;
     if (format == FORMAT_UNKNOWN)
         return false;
@@ -136,8 +124,7 @@ bool corpus_allows(const struct corpus *corpus, enum read_format format)
     return false;
 }
 
-bool corpus_takes_name(const struct corpus *corpus, const char *filename)
-{
+bool corpus_takes_name(const struct corpus *corpus, const char *filename) {
     const char *dot = strrchr(path_name(filename), '.');
     if (!dot || !dot[1])
         return false;
@@ -150,8 +137,7 @@ bool corpus_takes_name(const struct corpus *corpus, const char *filename)
 }
 
 bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_id,
-                 struct error *err)
-{
+                 struct error *err) {
     struct arena *arena = arena_new(0);
     char *data = NULL;
     bool ok = false;
@@ -164,8 +150,8 @@ bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_i
         goto end;
     }
     if (row.state != DOCUMENT_READY) {
-        error_set_code(err, ERROR_CONFLICT, "not_ready", "document %s has not been read%s%s", doc_id,
-                       *row.error_text ? ": " : " yet", row.error_text);
+        error_set_code(err, ERROR_CONFLICT, "not_ready", "document %s has not been read%s%s",
+                       doc_id, *row.error_text ? ": " : " yet", row.error_text);
         goto end;
     }
     size_t len;

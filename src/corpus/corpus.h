@@ -1,9 +1,9 @@
 /* corpus: the product. Documents in, answers out; the pipeline between.
  *
- * An upload streams into tmp/ while it is hashed; it is acknowledged once its bytes are synced under
- * its id and its job is committed. A worker reads it (read), cuts it into chunks (doc), and puts
- * rows, chunks and full text into the store in one commit. Any thread may call any function. Rows
- * and jobs are listed through corpus_store and corpus_queue. */
+ * An upload streams into tmp/ while it is hashed; it is acknowledged once its bytes are synced
+ * under its id and its job is committed. A worker reads it (read), cuts it into chunks (doc), and
+ * puts rows, chunks and full text into the store in one commit. Any thread may call any function.
+ * Rows and jobs are listed through corpus_store and corpus_queue. */
 #ifndef DOCUSEARCH_CORPUS_H
 #define DOCUSEARCH_CORPUS_H
 
@@ -12,12 +12,13 @@
 #include "store/store.h"
 
 struct corpus;
-/* Takes the data folder's lock (ERROR_BUSY data_folder_in_use and *holder_url, see store_lock_take),
- * opens store, readers and queue; starts no thread. settings must outlive the corpus. */
+/* Takes the data folder's lock (ERROR_BUSY data_folder_in_use and *holder_url, see
+ * store_lock_take), opens store, readers and queue; starts no thread. settings must outlive the
+ * corpus. */
 bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
                  struct error *err);
 bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err); /* into the lock */
-bool corpus_start(struct corpus *corpus, struct error *err); /* workers */
+bool corpus_start(struct corpus *corpus, struct error *err);                    /* workers */
 void corpus_stop(struct corpus *corpus);  /* leaves waiting jobs waiting; returns within seconds */
 void corpus_close(struct corpus *corpus); /* stops first; NULL is fine */
 
@@ -29,8 +30,8 @@ const struct settings *corpus_settings(const struct corpus *corpus);
 /* ---- adding --------------------------------------------------------------------------------- */
 
 enum added_status {
-    ADDED_QUEUED,  /* new, or known and queued again because it had failed or been cancelled */
-    ADDED_KNOWN,   /* the same bytes are here, or on their way, already */
+    ADDED_QUEUED, /* new, or known and queued again because it had failed or been cancelled */
+    ADDED_KNOWN,  /* the same bytes are here, or on their way, already */
 };
 struct added {
     char doc_id[SHA256_HEX + 1];
@@ -97,10 +98,10 @@ struct search_result {
     int rank; /* from 1 */
     double score;
     struct document_row document;
-    int page;           /* from 1; 0 unknown */
-    int chunk;          /* ordinal */
+    int page;  /* from 1; 0 unknown */
+    int chunk; /* ordinal */
     const char *heading_path;
-    const char *preview; /* about 300 bytes of the passage around its best place */
+    const char *preview;           /* about 300 bytes of the passage around its best place */
     struct text_range *highlights; /* bytes of preview */
     int n_highlights;
     struct doc_box *boxes; /* of the matched words on that page */
@@ -122,7 +123,8 @@ struct search_reply {
     int n_stages;
 };
 /* One result a page, its best passage, best first; ties stable. SEARCH_VISUAL without a visual
- * model is ERROR_DEVICE model_not_installed; hybrid and text use what is there and say what is not. */
+ * model is ERROR_DEVICE model_not_installed; hybrid and text use what is there and say what is not.
+ */
 bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
                    const struct search_request *request, struct error *err);
 

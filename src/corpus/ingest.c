@@ -1,8 +1,8 @@
 /* The pipeline: original -> sandboxed reader -> document -> chunks -> rows and full text.
  *
  * Page pictures are written as they come; document.bin follows; the rows that make the document
- * searchable, and the job's end, commit together last. Until then nothing refers to the files, and a
- * second attempt writes the same ones again. */
+ * searchable, and the job's end, commit together last. Until then nothing refers to the files, and
+ * a second attempt writes the same ones again. */
 #include "corpus/internal.h"
 
 #include <errno.h>
@@ -25,8 +25,7 @@ struct ingest {
 
 /* Replaces path by data: a reader of the old picture never sees half of the new one. */
 static bool write_picture(const char *path, struct arena *arena, const void *data, size_t len,
-                          struct error *err)
-{
+                          struct error *err) {
     const char *part = arena_printf(arena, "%s.part", path);
     int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -44,8 +43,7 @@ static bool write_picture(const char *path, struct arena *arena, const void *dat
 }
 
 static bool on_picture(void *ctx, uint32_t page_i, const void *jpeg, size_t jpeg_len,
-                       const void *thumb, size_t thumb_len, struct error *err)
-{
+                       const void *thumb, size_t thumb_len, struct error *err) {
     struct ingest *in = ctx;
     struct store *store = in->corpus->store;
     struct arena *arena = arena_new(0);
@@ -59,8 +57,7 @@ static bool on_picture(void *ctx, uint32_t page_i, const void *jpeg, size_t jpeg
     return ok;
 }
 
-static void on_progress(void *ctx, uint32_t pages_done, uint32_t n_pages)
-{
+static void on_progress(void *ctx, uint32_t pages_done, uint32_t n_pages) {
     struct ingest *in = ctx;
     double share = n_pages > 0 ? (double)pages_done / n_pages : 0;
     queue_job_progress(in->job, "parsing",
@@ -68,16 +65,13 @@ static void on_progress(void *ctx, uint32_t pages_done, uint32_t n_pages)
                        (int)pages_done, (int)n_pages);
 }
 
-static bool on_cancelled(void *ctx)
-{
+static bool on_cancelled(void *ctx) {
     struct ingest *in = ctx;
     return queue_job_cancelled(in->job);
 }
 
-static bool read_original(struct document **doc, struct ingest *in, struct error *err)
-{
-    const char *path =
-        store_path(in->arena, in->corpus->store, in->row->doc_id, STORE_ORIGINAL, 0);
+static bool read_original(struct document **doc, struct ingest *in, struct error *err) {
+    const char *path = store_path(in->arena, in->corpus->store, in->row->doc_id, STORE_ORIGINAL, 0);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_set_code(err, ERROR_INPUT, "original_missing", "the original is gone: %s",
@@ -106,8 +100,7 @@ static bool read_original(struct document **doc, struct ingest *in, struct error
 
 /* The chunk's rows; texts and paths stay the chunks', places are the arena's. */
 static struct chunk_row *chunk_rows(struct arena *arena, const struct doc_chunks *chunks,
-                                    const char *doc_id)
-{
+                                    const char *doc_id) {
     struct chunk_row *rows = arena_alloc(arena, (chunks->n + 1) * sizeof *rows);
     struct buf places = {0};
     for (uint32_t i = 0; i < chunks->n; i++) {
@@ -128,8 +121,7 @@ static struct chunk_row *chunk_rows(struct arena *arena, const struct doc_chunks
     return rows;
 }
 
-static struct page_row *page_rows(struct arena *arena, const struct document *doc)
-{
+static struct page_row *page_rows(struct arena *arena, const struct document *doc) {
     struct page_row *rows = arena_alloc(arena, (doc->n_pages + 1) * sizeof *rows);
     for (uint32_t i = 0; i < doc->n_pages; i++) {
         rows[i].width_pt = doc->pages[i].width_pt;
@@ -139,16 +131,13 @@ static struct page_row *page_rows(struct arena *arena, const struct document *do
     return rows;
 }
 
-static bool write_document(struct ingest *in, const struct document *doc, struct error *err)
-{
+static bool write_document(struct ingest *in, const struct document *doc, struct error *err) {
     struct buf encoded = {.max = (size_t)2 << 30};
     doc_encode(&encoded, doc);
-    const char *path =
-        store_path(in->arena, in->corpus->store, in->row->doc_id, STORE_DOCUMENT, 0);
-    bool ok = encoded.failed
-                  ? error_set_code(err, ERROR_INTERNAL, "out_of_memory",
-                                   "the document's text does not fit in memory")
-                  : file_write_durable(path, encoded.data, encoded.len, err);
+    const char *path = store_path(in->arena, in->corpus->store, in->row->doc_id, STORE_DOCUMENT, 0);
+    bool ok = encoded.failed ? error_set_code(err, ERROR_INTERNAL, "out_of_memory",
+                                              "the document's text does not fit in memory")
+                             : file_write_durable(path, encoded.data, encoded.len, err);
     buf_fini(&encoded);
     return ok;
 }
@@ -156,8 +145,7 @@ static bool write_document(struct ingest *in, const struct document *doc, struct
 /* What the row says of the document now that it has been read. Group follows format: what is inside
  * decides, whatever the name promised. */
 static void describe(struct document_row *row, const struct ingest *in, const struct document *doc,
-                     uint32_t n_chunks)
-{
+                     uint32_t n_chunks) {
     memset(row, 0, sizeof *row);
     memcpy(row->doc_id, in->row->doc_id, sizeof row->doc_id);
     row->format = doc->format;
@@ -176,8 +164,7 @@ static void describe(struct document_row *row, const struct ingest *in, const st
 }
 
 static bool commit_reading(struct ingest *in, const struct document *doc,
-                           const struct doc_chunks *chunks, struct error *err)
-{
+                           const struct doc_chunks *chunks, struct error *err) {
     struct document_row row;
     describe(&row, in, doc, chunks->n);
     const struct page_row *pages = page_rows(in->arena, doc);
@@ -194,8 +181,7 @@ static bool commit_reading(struct ingest *in, const struct document *doc,
 }
 
 /* An attempt that lost its job to a removal leaves no files behind. */
-static void drop_orphans(struct ingest *in)
-{
+static void drop_orphans(struct ingest *in) {
     struct document_row row;
     bool found;
     struct error err;
@@ -204,8 +190,7 @@ static void drop_orphans(struct ingest *in)
         store_drop_files(in->corpus->store, in->row->doc_id, &err);
 }
 
-static bool store_reading(struct ingest *in, const struct document *doc, struct error *err)
-{
+static bool store_reading(struct ingest *in, const struct document *doc, struct error *err) {
     const struct settings *settings = in->corpus->settings;
     struct doc_chunks *chunks = NULL;
     if (!doc_chunk(&chunks, doc, settings->chunk_size_words, settings->chunk_overlap_words, err))
@@ -224,8 +209,7 @@ static bool store_reading(struct ingest *in, const struct document *doc, struct 
     return ok;
 }
 
-bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err)
-{
+bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
     struct ingest in = {
         .corpus = ctx, .job = job, .row = queue_job_row(job), .arena = arena_new(0)};
     int64_t begun_ms = time_mono_ms();
@@ -233,13 +217,13 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err)
     struct document *doc = NULL;
     bool ok = read_original(&doc, &in, err);
     if (ok) {
-        metric_observe("docusearch_stage_seconds", "stage=\"read\"",
-                       "Time a stage of a job took.", (double)(time_mono_ms() - begun_ms) / 1000);
+        metric_observe("docusearch_stage_seconds", "stage=\"read\"", "Time a stage of a job took.",
+                       (double)(time_mono_ms() - begun_ms) / 1000);
         fault_point("parsed");
         int64_t stored_ms = time_mono_ms();
         ok = store_reading(&in, doc, err);
-        metric_observe("docusearch_stage_seconds", "stage=\"write\"",
-                       "Time a stage of a job took.", (double)(time_mono_ms() - stored_ms) / 1000);
+        metric_observe("docusearch_stage_seconds", "stage=\"write\"", "Time a stage of a job took.",
+                       (double)(time_mono_ms() - stored_ms) / 1000);
     }
     double seconds = (double)(time_mono_ms() - begun_ms) / 1000;
     if (ok)

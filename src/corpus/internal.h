@@ -26,7 +26,8 @@ struct corpus {
 struct lock *corpus_stripe(struct corpus *corpus, const char *doc_id);
 /* Is this format allowed by SUPPORTED_FORMATS? */
 bool corpus_allows(const struct corpus *corpus, enum read_format format);
-/* The real path; of a file that is not there, its folder's real path and its name. False: neither. */
+/* The real path; of a file that is not there, its folder's real path and its name. False: neither.
+ */
 bool corpus_real_path(char out[PATH_MAX], const char *path);
 /* The queue's handler: one document from original to searchable. */
 bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err);

@@ -6,8 +6,7 @@
 #include <unistd.h>
 
 bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_id,
-                   struct error *err)
-{
+                   struct error *err) {
     memset(out, 0, sizeof *out);
     if (!sha256_is_hex(doc_id))
         return error_set(err, ERROR_INPUT, "'%.80s' is not a document id", doc_id);
@@ -22,8 +21,8 @@ bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_i
         snprintf(out->filename, sizeof out->filename, "%s", row.filename);
         queue_cancel_document(corpus->queue, doc_id);
         ok = store_begin(&tx, corpus->store, err);
-        if (ok && !store_delete_document(tx, &out->found, &out->n_pages, &out->n_chunks, doc_id,
-                                         err)) {
+        if (ok &&
+            !store_delete_document(tx, &out->found, &out->n_pages, &out->n_chunks, doc_id, err)) {
             store_rollback(tx);
             ok = false;
         } else if (ok) {
@@ -41,13 +40,12 @@ bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_i
 
 /* The document that path means: by the bytes that lie there, else by where it came from. */
 static bool find_by_path(char doc_id[SHA256_HEX + 1], bool *found, bool *is_source,
-                         struct corpus *corpus, const char *path, struct error *err)
-{
+                         struct corpus *corpus, const char *path, struct error *err) {
     struct arena *arena = arena_new(0);
     char source_id[SHA256_HEX + 1];
     struct document_row row;
     bool has_source, ok = false;
-    int64_t size_bytes;
+    int64_t size_bytes = 0;
     if (!store_find_source(source_id, &has_source, corpus->store, path, err))
         goto end;
     *found = false;
@@ -67,8 +65,7 @@ end:
 }
 
 bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *path,
-                        struct error *err)
-{
+                        struct error *err) {
     char real[PATH_MAX], doc_id[SHA256_HEX + 1];
     bool found, is_source;
     memset(out, 0, sizeof *out);

@@ -24,8 +24,7 @@ struct answer {
 
 /* The words that a range touches: first and one past the last. Words ascend by off. */
 static void words_of_range(uint32_t *first, uint32_t *last, const struct answer *answer,
-                           struct text_range range)
-{
+                           struct text_range range) {
     uint32_t low = 0, high = answer->n_words;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -42,8 +41,7 @@ static void words_of_range(uint32_t *first, uint32_t *last, const struct answer 
 }
 
 /* The page with most of the found words; of several, the first. */
-static int best_page(const struct answer *answer)
-{
+static int best_page(const struct answer *answer) {
     int best = answer->chunk.first_page, best_n = 0;
     int current = 0, current_n = 0;
     for (int i = 0; i < answer->n_found; i++) {
@@ -66,8 +64,7 @@ static int best_page(const struct answer *answer)
 
 /* Where the preview begins: the window of PREVIEW_BYTES with most found words, begun a little
  * before its first. */
-static uint32_t preview_start(const struct answer *answer, uint32_t text_len)
-{
+static uint32_t preview_start(const struct answer *answer, uint32_t text_len) {
     int best_i = 0, best_n = 0;
     for (int i = 0, j = 0; i < answer->n_found; i++) {
         if (j < i)
@@ -98,8 +95,7 @@ static uint32_t preview_start(const struct answer *answer, uint32_t text_len)
 }
 
 static void fill_preview(struct search_result *out, struct arena *arena,
-                         const struct answer *answer)
-{
+                         const struct answer *answer) {
     const char *text = answer->chunk.text;
     uint32_t len = (uint32_t)strlen(text);
     uint32_t start = preview_start(answer, len);
@@ -131,8 +127,8 @@ static void fill_preview(struct search_result *out, struct arena *arena,
     }
 }
 
-static void fill_boxes(struct search_result *out, struct arena *arena, const struct answer *answer)
-{
+static void fill_boxes(struct search_result *out, struct arena *arena,
+                       const struct answer *answer) {
     out->boxes = arena_alloc(arena, MAX_BOXES * sizeof *out->boxes);
     for (int i = 0; i < answer->n_found; i++) {
         uint32_t first, last;
@@ -144,10 +140,9 @@ static void fill_boxes(struct search_result *out, struct arena *arena, const str
     }
 }
 
-static bool load_answer(struct answer *out, bool *found, struct arena *arena,
-                        struct corpus *corpus, const struct lexical_query *query,
-                        const struct lexical_hit *hit, struct error *err)
-{
+static bool load_answer(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
+                        const struct lexical_query *query, const struct lexical_hit *hit,
+                        struct error *err) {
     memset(out, 0, sizeof *out);
     out->hit = *hit;
     if (!store_find_chunk(&out->chunk, found, arena, corpus->store, hit->chunk_row_id, err))
@@ -165,8 +160,7 @@ static bool load_answer(struct answer *out, bool *found, struct arena *arena,
 }
 
 static bool fill_result(struct search_result *out, bool *found, struct arena *arena,
-                        struct corpus *corpus, const struct answer *answer, struct error *err)
-{
+                        struct corpus *corpus, const struct answer *answer, struct error *err) {
     memset(out, 0, sizeof *out);
     if (!store_find_document(&out->document, found, arena, corpus->store, answer->hit.doc_id, err))
         return false;
@@ -189,8 +183,7 @@ static bool fill_result(struct search_result *out, bool *found, struct arena *ar
     return true;
 }
 
-static bool seen_page(const struct search_reply *reply, const struct answer *answer)
-{
+static bool seen_page(const struct search_reply *reply, const struct answer *answer) {
     for (int i = 0; i < reply->n_results; i++) {
         if (reply->results[i].page == answer->page &&
             strcmp(reply->results[i].document.doc_id, answer->hit.doc_id) == 0)
@@ -202,8 +195,7 @@ static bool seen_page(const struct search_reply *reply, const struct answer *ans
 /* Hits, best first, become results until there are enough; a page is given once. */
 static bool gather(struct search_reply *out, struct arena *arena, struct corpus *corpus,
                    const struct search_request *request, const struct lexical_query *query,
-                   const struct lexical_hit *hits, int n_hits, struct error *err)
-{
+                   const struct lexical_hit *hits, int n_hits, struct error *err) {
     for (int i = 0; i < n_hits && out->n_results < request->n_results; i++) {
         if (hits[i].score < request->min_score)
             break;
@@ -223,8 +215,7 @@ static bool gather(struct search_reply *out, struct arena *arena, struct corpus 
 }
 
 static void stage(struct search_reply *out, const char *name, double ms, int candidates,
-                  const char *unavailable)
-{
+                  const char *unavailable) {
     struct search_stage *s = &out->stages[out->n_stages++];
     s->name = name;
     s->ms = ms;
@@ -232,8 +223,7 @@ static void stage(struct search_reply *out, const char *name, double ms, int can
     s->unavailable = unavailable;
 }
 
-static bool check_request(const struct search_request *request, struct error *err)
-{
+static bool check_request(const struct search_request *request, struct error *err) {
     size_t n = 0;
     for (size_t pos = 0, len = strlen(request->query); pos < len; n++)
         utf8_next(request->query, len, &pos);
@@ -248,8 +238,7 @@ static bool check_request(const struct search_request *request, struct error *er
 }
 
 bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
-                   const struct search_request *request, struct error *err)
-{
+                   const struct search_request *request, struct error *err) {
     memset(out, 0, sizeof *out);
     if (!check_request(request, err))
         return false;

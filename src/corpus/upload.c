@@ -27,8 +27,7 @@ struct corpus_upload {
 
 /* The last path component, made fit to show and to store. Backslashes separate too: some browsers
  * send whole Windows paths. */
-static const char *clean_filename(struct arena *arena, const char *name)
-{
+static const char *clean_filename(struct arena *arena, const char *name) {
     const char *last = name;
     for (const char *p = name; *p; p++) {
         if ((*p == '/' || *p == '\\') && p[1])
@@ -43,8 +42,7 @@ static const char *clean_filename(struct arena *arena, const char *name)
     return *clean && strcmp(clean, ".") != 0 && strcmp(clean, "..") != 0 ? clean : "unnamed";
 }
 
-static void upload_free(struct corpus_upload *upload)
-{
+static void upload_free(struct corpus_upload *upload) {
     if (upload->fd >= 0)
         close(upload->fd);
     if (upload->tmp_path)
@@ -57,8 +55,7 @@ static void upload_free(struct corpus_upload *upload)
     mem_free(upload);
 }
 
-static bool check_size(const struct corpus_upload *upload, int64_t size_bytes, struct error *err)
-{
+static bool check_size(const struct corpus_upload *upload, int64_t size_bytes, struct error *err) {
     int64_t max = upload->corpus->settings->max_file_bytes;
     if (size_bytes > max)
         return error_set_code(err, ERROR_LIMIT, "too_large", "%s is larger than %lld MB",
@@ -67,8 +64,7 @@ static bool check_size(const struct corpus_upload *upload, int64_t size_bytes, s
 }
 
 /* Judges the type by the first bytes; once. */
-static bool check_format(struct corpus_upload *upload, struct error *err)
-{
+static bool check_format(struct corpus_upload *upload, struct error *err) {
     if (upload->format != FORMAT_UNKNOWN)
         return true;
     upload->format = read_detect(upload->head, upload->head_len, upload->filename);
@@ -83,8 +79,7 @@ static bool check_format(struct corpus_upload *upload, struct error *err)
 }
 
 bool corpus_upload_open(struct corpus_upload **out, struct corpus *corpus, const char *filename,
-                        const char *source_path, int64_t expected_bytes, struct error *err)
-{
+                        const char *source_path, int64_t expected_bytes, struct error *err) {
     struct corpus_upload *upload = mem_alloc(sizeof *upload);
     upload->corpus = corpus;
     upload->arena = arena_new(0);
@@ -110,8 +105,7 @@ fail:
 }
 
 bool corpus_upload_write(struct corpus_upload *upload, const void *data, size_t len,
-                         struct error *err)
-{
+                         struct error *err) {
     if (len == 0)
         return true;
     if (!check_size(upload, upload->size_bytes + (int64_t)len, err))
@@ -137,8 +131,7 @@ bool corpus_upload_write(struct corpus_upload *upload, const void *data, size_t 
 
 /* The document's newest job, if it has one that waits or runs. */
 static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const char *doc_id,
-                     struct arena *arena, struct error *err)
-{
+                     struct arena *arena, struct error *err) {
     struct job_row job;
     bool found;
     if (!store_find_document_job(&job, &found, arena, corpus->store, doc_id, err))
@@ -151,8 +144,8 @@ static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const c
 /* Rows and job, in one transaction. A document that is here, or on its way, is left as it is; one
  * that failed is queued again. */
 static bool commit_document(struct added *out, struct corpus *corpus,
-                            const struct document_row *row, struct arena *arena, struct error *err)
-{
+                            const struct document_row *row, struct arena *arena,
+                            struct error *err) {
     struct store_tx *tx;
     if (!store_begin(&tx, corpus->store, err))
         return false;
@@ -179,8 +172,7 @@ fail:
     return false;
 }
 
-bool corpus_upload_finish(struct added *out, struct corpus_upload *upload, struct error *err)
-{
+bool corpus_upload_finish(struct added *out, struct corpus_upload *upload, struct error *err) {
     struct corpus *corpus = upload->corpus;
     bool ok = false;
     memset(out, 0, sizeof *out);
@@ -231,16 +223,14 @@ end:
     return ok;
 }
 
-void corpus_upload_abort(struct corpus_upload *upload)
-{
+void corpus_upload_abort(struct corpus_upload *upload) {
     if (upload)
         upload_free(upload);
 }
 
 /* ---- from a path ---------------------------------------------------------------------------- */
 
-bool corpus_real_path(char out[PATH_MAX], const char *path)
-{
+bool corpus_real_path(char out[PATH_MAX], const char *path) {
     if (realpath(path, out))
         return true;
     const char *name = path_name(path);
@@ -255,16 +245,14 @@ bool corpus_real_path(char out[PATH_MAX], const char *path)
            (int)(PATH_MAX - len);
 }
 
-static bool path_under(const char *path, const char *root)
-{
+static bool path_under(const char *path, const char *root) {
     size_t n = strlen(root);
     while (n > 1 && root[n - 1] == '/')
         n--;
     return strncmp(path, root, n) == 0 && (path[n] == '/' || n == 1);
 }
 
-static bool path_allowed(const char *path, const struct settings *settings)
-{
+static bool path_allowed(const char *path, const struct settings *settings) {
     for (int i = 0; i < settings->n_ingest_roots; i++) {
         char root[PATH_MAX];
         if (realpath(settings->ingest_roots[i], root) && path_under(path, root))
@@ -273,8 +261,7 @@ static bool path_allowed(const char *path, const struct settings *settings)
     return false;
 }
 
-static bool open_regular(int *fd, int64_t *size_bytes, const char *path, struct error *err)
-{
+static bool open_regular(int *fd, int64_t *size_bytes, const char *path, struct error *err) {
     /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (*fd < 0)
@@ -288,8 +275,7 @@ static bool open_regular(int *fd, int64_t *size_bytes, const char *path, struct 
     return true;
 }
 
-static bool copy_in(struct corpus_upload *upload, int fd, const char *path, struct error *err)
-{
+static bool copy_in(struct corpus_upload *upload, int fd, const char *path, struct error *err) {
     char *block = mem_alloc(COPY_BYTES);
     ssize_t n;
     bool ok = true;
@@ -305,8 +291,7 @@ static bool copy_in(struct corpus_upload *upload, int fd, const char *path, stru
 
 /* The path has a new content: what it held before goes, unless it has another source. */
 static bool supersede(struct corpus *corpus, const char *old_id, const char *path,
-                      struct error *err)
-{
+                      struct error *err) {
     struct store_tx *tx;
     if (!store_begin(&tx, corpus->store, err))
         return false;
@@ -322,13 +307,12 @@ static bool supersede(struct corpus *corpus, const char *old_id, const char *pat
 }
 
 bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
-                     const char *filename, bool confined, struct error *err)
-{
+                     const char *filename, bool confined, struct error *err) {
     char real[PATH_MAX];
     char old_id[SHA256_HEX + 1];
     bool had_old;
     int fd = -1;
-    int64_t size_bytes;
+    int64_t size_bytes = 0;
     /* Outside the roots nobody learns whether a path is there. */
     bool resolved = corpus_real_path(real, path);
     if (confined && (!resolved || !path_allowed(real, corpus->settings)))
