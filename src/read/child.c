@@ -23,7 +23,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PROGRESS_EVERY_MS 100
@@ -397,7 +396,6 @@ static int reader_main(const char *languages) {
     struct wire_ready ready = {.engine = FZ_VERSION};
     struct error err = {0};
     struct sandbox_lock lock = {.kind = SANDBOX_PURE};
-    tzset();
     container_prepare();
     read_pages_preload();
     ocr_preload(languages);

@@ -22,10 +22,15 @@ static __attribute__((noinline)) int eat_stack(int depth) {
     return deeper + block[0];
 }
 
-static void hang(void) {
+static _Noreturn void hang(void) {
     signal(SIGTERM, SIG_IGN);
     for (;;)
-        pause(); /* refused in the jail: then this spins, which is as bad */
+        time_sleep_ms(1000);
+}
+
+static _Noreturn void spin(void) {
+    for (volatile unsigned i = 0;; i++)
+        continue;
 }
 
 static void eat_memory(bool by_our_allocator) {
@@ -70,11 +75,8 @@ bool fault_reader(struct read_task *task) {
         abort();
     else if (strcmp(word, "stack") == 0)
         sink_of_stack = eat_stack(0);
-    else if (strcmp(word, "hang") == 0)
-        while (true)
-            time_sleep_ms(1000);
     else if (strcmp(word, "spin") == 0)
-        hang();
+        spin();
     else if (strcmp(word, "memory") == 0)
         eat_memory(false);
     else if (strcmp(word, "memory-ours") == 0)
@@ -82,21 +84,20 @@ bool fault_reader(struct read_task *task) {
     else if (strcmp(word, "lie-pages") == 0)
         send_u32s(WIRE_PROGRESS, 1, UINT32_MAX);
     else if (strcmp(word, "lie-length") == 0)
-        write_raw("\x13\0\0\0\xff\xff\xff\xff", 8);
+        write_raw("\x14\0\0\0\xff\xff\xff\xff", 8);
     else if (strcmp(word, "lie-picture") == 0)
         send_u32s(WIRE_PICTURE, 0, UINT32_MAX);
     else if (strcmp(word, "short") == 0) {
-        write_raw("\x13\0\0\0\xff\xff\0\0abc", 11);
+        write_raw("\x14\0\0\0\xff\xff\0\0abc", 11);
         _exit(0);
-    } else if (strcmp(word, "endless") == 0)
+    } else if (strcmp(word, "endless") == 0) {
         while (true)
             send_u32s(WIRE_PROGRESS, 0, 1);
-    else if (strcmp(word, "exit") == 0)
+    } else if (strcmp(word, "exit") == 0)
         _exit(3);
     else if (strcmp(word, "syscall") == 0)
         syscall(SYS_setns, -1, 0);
-    else
+    else if (strcmp(word, "hang") != 0)
         return false;
     hang();
-    return true;
 }

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define MAX_INPUT ((int64_t)4 << 30)
+#define RESTART 81 /* soffice's exit status when a new profile wants it started again */
 #define CPU_S 900 /* a document: behind the parent's deadline */
 
 #ifdef FAULT_POINTS
@@ -195,15 +196,18 @@ static bool convert_by_program(struct converter *converter, const char *in, cons
     char *argv[] = {program,    profile.data,    "--headless",   "--invisible", "--norestore",
                     "--nologo", "--nolockcheck", "--convert-to", "pdf",         "--outdir",
                     outdir,     (char *)in,      NULL};
-    pid_t pid = fork();
-    if (pid == 0) {
-        execv(program, argv);
-        _exit(127);
+    int status = 0;
+    pid_t pid = -1;
+    for (int n = 0; n == 0 || (n < 3 && WIFEXITED(status) && WEXITSTATUS(status) == RESTART); n++) {
+        pid = fork();
+        if (pid == 0) {
+            execv(program, argv);
+            _exit(127);
+        }
+        while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            continue;
     }
     buf_fini(&profile);
-    int status = 0;
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
     if (pid < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 127))
         return error_set_code(err, ERROR_MISSING, "converter_missing", "%s does not start",
                               program);
@@ -253,6 +257,7 @@ static bool start(struct converter *converter, struct wire_ready *ready, bool so
         .private_dir = converter->dir,
         .read_dirs = read_dirs,
         .may_exec = soffice,
+        .socket_dir = soffice ? "/tmp" : NULL, /* soffice insists on one, there */
     };
     umask(077);
     if (chdir(converter->dir) != 0)

@@ -171,7 +171,8 @@ bool pool_start(struct read_slot *slot, const struct sandbox_spawn *spawn,
 static bool start_reader(struct read_pool *pool, struct read_slot *slot,
                          const struct read_sink *sink, struct error *err) {
     const char *args[] = {"reader-child", "reader", pool->ocr_languages, NULL};
-    struct sandbox_spawn spawn = {.args = args};
+    static const char *const env[] = {"TZ=UTC0", NULL}; /* else libc looks for /etc/localtime */
+    struct sandbox_spawn spawn = {.args = args, .env = env};
     return pool_start(slot, &spawn, sink, err);
 }
 

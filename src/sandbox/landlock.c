@@ -24,6 +24,8 @@
 #define FS_WRITE_FILE (UINT64_C(1) << 1)
 #define FS_READ_FILE (UINT64_C(1) << 2)
 #define FS_READ_DIR (UINT64_C(1) << 3)
+#define FS_REMOVE_FILE (UINT64_C(1) << 5)
+#define FS_MAKE_SOCK (UINT64_C(1) << 9)
 #define FS_ABI1 ((UINT64_C(1) << 13) - 1)
 #define FS_REFER (UINT64_C(1) << 13)     /* ABI 2 */
 #define FS_TRUNCATE (UINT64_C(1) << 14)  /* ABI 3 */
@@ -83,6 +85,8 @@ int landlock_enter(const struct sandbox_lock *lock, struct error *err) {
             fine = allow(ruleset, system_dirs[i], reading, err);
         for (const char *const *dir = lock->read_dirs; fine && dir && *dir; dir++)
             fine = allow(ruleset, *dir, reading, err);
+        if (lock->socket_dir)
+            fine = fine && allow(ruleset, lock->socket_dir, FS_MAKE_SOCK | FS_REMOVE_FILE, err);
         fine = fine && allow(ruleset, "/dev/null", reading | FS_WRITE_FILE, err)
                && allow(ruleset, lock->private_dir, all & ~FS_IOCTL_DEV, err);
     }

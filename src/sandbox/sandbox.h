@@ -84,6 +84,7 @@ struct sandbox_lock {
     const char *private_dir;     /* converter: its folder, absolute; becomes nobody's under root */
     const char *const *read_dirs; /* converter: more to read, NULL-terminated; may be NULL */
     bool may_exec;               /* converter: may start programs */
+    const char *socket_dir;      /* converter: where it may make AF_UNIX sockets; may be NULL */
 };
 #define SANDBOX_LEVEL 64
 /* Locks this process for good. level: "seccomp+landlock3", "seccomp", "rlimit"; what could not be

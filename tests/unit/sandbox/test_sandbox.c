@@ -181,7 +181,7 @@ static void child_main(int argc, char **argv) {
     else if (strcmp(what, "spin") == 0) {
         lock_pure();
         sandbox_cpu_limit(1);
-        for (volatile int i = 0;; i++)
+        for (volatile unsigned i = 0;; i++)
             ;
     } else if (strcmp(what, "syscall") == 0) {
         lock_pure();
@@ -224,7 +224,7 @@ static void child_main(int argc, char **argv) {
     } else if (strcmp(what, "busy") == 0) {
         lock_pure();
         reply("busy");
-        for (volatile int i = 0;; i++)
+        for (volatile unsigned i = 0;; i++)
             ;
     }
     _exit(0);
