@@ -21,24 +21,21 @@ const STAGES = {
   storing: 'storing',
 };
 
-export function start(panel) {
+let panel = null;
+let fold = null; // the button that shows and hides the list
+
+export function start(element) {
   const title = el('h2', { id: 'activity-title' });
   const bar = el('progress', { max: '1', 'aria-labelledby': 'activity-title' });
   const list = virtualList({
     rowHeight: ROW_HEIGHT, label: 'Files', key: (item) => item.number, draw: drawRow,
   });
-  const fold = iconButton('down', 'Show or hide the list', () => setFolded(!panel.matches('.folded')));
   const stop = el('button', { type: 'button', class: 'button quiet', on: { click: cancelAll } },
     'Cancel all');
   const clear = el('button', { type: 'button', class: 'button quiet', on: { click: jobs.forgetEnded } },
     'Clear finished');
   const actions = el('div', { class: 'activity-actions' }, stop, clear);
   let wasOpen = 0;
-
-  function setFolded(isFolded) {
-    panel.classList.toggle('folded', isFolded);
-    fold.setAttribute('aria-expanded', String(!isFolded));
-  }
 
   function refresh() {
     const items = jobs.all();
@@ -53,17 +50,29 @@ export function start(panel) {
     list.show(sortByRank(items));
     if ((wasOpen === 0) !== (sum.open === 0)) {
       announce(headline(sum));
-      setFolded(isNarrow() || (sum.open === 0 && sum.failed === 0 && !isInUse(panel)));
+      setFolded(isNarrow() || (sum.open === 0 && sum.failed === 0 && !isInUse()));
     }
     wasOpen = sum.open;
   }
 
+  panel = element;
+  fold = iconButton('down', 'Show or hide the list', () => setFolded(!panel.matches('.folded')));
   panel.append(el('header', {}, title, fold), bar, list.element, actions);
   setFolded(isNarrow());
   jobs.watch(refresh);
 }
 
-const isInUse = (panel) => panel.matches(':hover, :focus-within');
+// Makes room for what the user turned to.
+export function stepAside() {
+  setFolded(true);
+}
+
+function setFolded(isFolded) {
+  panel.classList.toggle('folded', isFolded);
+  fold.setAttribute('aria-expanded', String(!isFolded));
+}
+
+const isInUse = () => panel.matches(':hover, :focus-within');
 const isNarrow = () => matchMedia('(max-width: 40rem)').matches;
 
 function tally(items) {

@@ -22,6 +22,9 @@ const byId = (id) => document.getElementById(id);
 let leave = () => {};
 
 function showRoute(to, restoreScroll) {
+  if (to.view === 'document' || !jobs.all().some((item) => !jobs.hasEnded(item))) {
+    activity.stepAside();
+  }
   leave(to.view);
   leave = VIEWS[to.view].show(byId('view'), to, restoreScroll);
   for (const link of document.querySelectorAll('[data-nav]')) {

@@ -18,7 +18,8 @@ const MODE_NAMES = {
 };
 const TYPES = [['', 'All'], ['pdf', 'PDF'], ['office', 'Office'], ['text', 'Text'], ['images', 'Images']];
 
-let last = null; // the last reply, what was asked and opened, so that going back is instant
+let last = null; // the last reply and what was asked, so that going back is instant
+let opened = ''; // the address of the result last opened, which has the focus after going back
 
 export function show(view, route, restoreScroll) {
   const asked = {
@@ -43,7 +44,7 @@ export function show(view, route, restoreScroll) {
   }
   body.addEventListener('click', (event) => {
     const link = event.target.closest('.hit-link');
-    if (link && last) last.opened = link.getAttribute('href');
+    if (link) opened = link.getAttribute('href');
   });
   body.addEventListener('keydown', (event) => moveBetween(event, body, form.elements.q));
   form.elements.q.addEventListener('keydown', (event) => {
@@ -100,7 +101,6 @@ async function find(body, asked, nResults, signal) {
   const wanted = JSON.stringify([asked, nResults, corpusVersion.value]);
   if (last?.wanted === wanted) {
     showReply(body, asked, nResults, last.reply, signal);
-    body.querySelector(`.hit-link[href="${CSS.escape(last.opened)}"]`)?.focus({ preventScroll: true });
     return;
   }
   body.classList.add('busy');
@@ -112,7 +112,7 @@ async function find(body, asked, nResults, signal) {
         ...(asked.type && { filters: { format: [asked.type] } }),
       },
     });
-    last = { wanted, reply, opened: '' };
+    last = { wanted, reply };
     showReply(body, asked, nResults, reply, signal);
   } catch (error) {
     if (error.name === 'AbortError') return;
@@ -136,6 +136,9 @@ function showReply(body, asked, nResults, reply, signal) {
         : el('span', { class: 'quiet' }, ` · left out: ${missing.join('; ')}`)),
     results.length === 0 ? nothingFound(asked) : el('ol', { class: 'hits' },
       results.map((result) => hitCard(result, asked))));
+  if (document.activeElement === document.body) {
+    body.querySelector(`.hit-link[href="${CSS.escape(opened)}"]`)?.focus({ preventScroll: true });
+  }
   if (results.length === nResults && nResults < MOST_RESULTS) {
     body.append(el('button', {
       type: 'button', class: 'button more',

@@ -12,30 +12,34 @@ export function virtualList({ rowHeight, label, key, draw }) {
   const rows = new Map(); // key -> row in the page
   let items = [];
 
+  // Keeps the page's order that of the list, for the Tab key; a moved row keeps its focus.
+  function placeAt(row, index) {
+    if (inner.children[index] === row) return;
+    const focused = row.contains(document.activeElement) ? document.activeElement : null;
+    inner.insertBefore(row, inner.children[index] ?? null);
+    focused?.focus({ preventScroll: true });
+  }
+
   function paint() {
     const first = Math.max(0, Math.floor(outer.scrollTop / rowHeight) - OVERSCAN);
     const shown = Math.ceil(outer.clientHeight / rowHeight) + 2 * OVERSCAN;
-    const seen = new Set();
+    const inSight = items.slice(first, first + shown);
+    const wanted = new Set(inSight.map(key));
     inner.style.height = `${items.length * rowHeight}px`;
-    for (let i = first; i < Math.min(items.length, first + shown); i += 1) {
-      const id = key(items[i]);
-      let row = rows.get(id);
-      if (!row) {
-        row = el('li', { class: 'virtual-row' });
-        rows.set(id, row);
-        inner.append(row);
-      }
-      seen.add(id);
-      row.style.transform = `translateY(${i * rowHeight}px)`;
-      row.setAttribute('aria-setsize', items.length);
-      row.setAttribute('aria-posinset', i + 1);
-      draw(items[i], row);
-    }
     for (const [id, row] of rows) {
-      if (seen.has(id)) continue;
+      if (wanted.has(id)) continue;
       rows.delete(id);
       row.remove();
     }
+    inSight.forEach((item, index) => {
+      const row = rows.get(key(item)) ?? el('li', { class: 'virtual-row' });
+      rows.set(key(item), row);
+      placeAt(row, index);
+      row.style.transform = `translateY(${(first + index) * rowHeight}px)`;
+      row.setAttribute('aria-setsize', items.length);
+      row.setAttribute('aria-posinset', first + index + 1);
+      draw(item, row);
+    });
   }
 
   outer.addEventListener('scroll', paint, { passive: true });
