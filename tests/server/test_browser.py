@@ -438,3 +438,26 @@ def test_a_waiting_file_can_be_cancelled(page):
                                                             timeout=INGEST_MS)
     page.get_by_role("button", name="Try bog 4.txt again").click()
     expect(row(page, "bog 4.txt")).to_have_attribute("data-state", "completed", timeout=INGEST_MS)
+
+
+def test_a_folder_is_walked_and_other_kinds_are_left_out(page, tmp_path):
+    folder = tmp_path / "fen"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "fen one.txt").write_text("fenwort one")
+    (folder / "deeper" / "fen two.md").write_text("# fenwort two")
+    (folder / "deeper" / "fen.xyz").write_text("fenwort three")
+    (folder / ".hidden.txt").write_text("fenwort four")
+    page.set_input_files("#folder", str(folder))
+    for name in ("fen one.txt", "fen two.md"):
+        expect(row(page, name)).to_have_attribute("data-state", "completed", timeout=INGEST_MS)
+    expect(row(page, "1 file")).to_contain_text("Left out")
+    search(page, "fenwort")
+    expect(page.locator(".hit-link")).to_have_count(2)
+
+
+def test_progress_is_told_without_events(page):
+    page.route("**/events", lambda route: route.abort())
+    page.reload()
+    add(page, text("without events.txt", "a bogbean"))
+    expect(row(page, "without events.txt")).to_contain_text("Ready")
+    expect(page.locator("#banner")).to_be_hidden()
