@@ -1,6 +1,6 @@
-/* Two nearly equal token sequences, matched in four steps a range: equal ends are taken off; a small
- * rest is compared cell by cell; a larger one is parted at n-grams that are unique on both sides
- * (patience diff: the longest ascending chain of them stands); one without any is parted in
+/* Two nearly equal token sequences, matched in four steps a range: equal ends are taken off; a
+ * small rest is compared cell by cell; a larger one is parted at n-grams that are unique on both
+ * sides (patience diff: the longest ascending chain of them stands); one without any is parted in
  * proportion. So time stays near n log n, whatever the texts.
  *
  * The small comparison also joins and splits: a word broken over two lines on the page, with or
@@ -18,10 +18,9 @@
 #define MIN_RUN_BYTES 8 /* and their bytes */
 #define CHUNK 400       /* tokens of a range parted in proportion */
 
-/* ---- folding ---------------------------------------------------------------------------------- */
+/* ---- folding ------------------------------------------------------------------------------- */
 
-static uint32_t lower(uint32_t c)
-{
+static uint32_t lower(uint32_t c) {
     if ((c >= 'A' && c <= 'Z') || (c >= 0xC0 && c <= 0xDE && c != 0xD7) ||
         (c >= 0x391 && c <= 0x3A9) || (c >= 0x410 && c <= 0x42F))
         return c + 32;
@@ -35,14 +34,12 @@ static uint32_t lower(uint32_t c)
     return c;
 }
 
-static bool is_passed_over(uint32_t c)
-{
+static bool is_passed_over(uint32_t c) {
     return c == 0xAD || (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) ||
            (c >= 0x2060 && c <= 0x2069) || c == 0xFEFF || (c >= 0xFE00 && c <= 0xFE0F);
 }
 
-size_t align_fold(uint32_t out[3], uint32_t c)
-{
+size_t align_fold(uint32_t out[3], uint32_t c) {
     static const char *const ligatures[] = {"ff", "fi", "fl", "ffi", "ffl", "st", "st"};
     if (is_passed_over(c))
         return 0;
@@ -70,8 +67,7 @@ size_t align_fold(uint32_t out[3], uint32_t c)
     return 1;
 }
 
-static bool grow(struct align *align, void **items, size_t n, size_t *cap, size_t size)
-{
+static bool grow(struct align *align, void **items, size_t n, size_t *cap, size_t size) {
     if (n < *cap)
         return true;
     size_t more = *cap == 0 ? 256 : *cap * 2;
@@ -86,8 +82,7 @@ static bool grow(struct align *align, void **items, size_t n, size_t *cap, size_
 }
 
 static void end_token(struct align *align, struct align_side *side, struct align_token *token,
-                      size_t end)
-{
+                      size_t end) {
     token->len = (uint32_t)end - token->off;
     token->fold_len = (uint32_t)(side->folded.len - token->fold_off);
     if (token->fold_len == 0 ||
@@ -101,8 +96,7 @@ static void end_token(struct align *align, struct align_side *side, struct align
 }
 
 void align_add_word(struct align *align, struct align_side *side, uint32_t word, const char *text,
-                    size_t len)
-{
+                    size_t len) {
     struct align_token token = {.word = word, .fold_off = (uint32_t)side->folded.len};
     bool was_cjk = false;
     for (size_t pos = 0; pos < len;) {
@@ -126,8 +120,7 @@ void align_add_word(struct align *align, struct align_side *side, uint32_t word,
     align->failed = align->failed || side->folded.failed;
 }
 
-bool align_begin(struct align *align)
-{
+bool align_begin(struct align *align) {
     struct align_side *sides[2] = {&align->flow, &align->raw};
     for (int i = 0; i < 2; i++) {
         size_t n = sides[i]->n;
@@ -142,8 +135,7 @@ bool align_begin(struct align *align)
     return !align->failed;
 }
 
-void align_fini(struct align *align)
-{
+void align_fini(struct align *align) {
     struct align_side *sides[2] = {&align->flow, &align->raw};
     for (int i = 0; i < 2; i++) {
         mem_free(sides[i]->tokens);
@@ -155,7 +147,7 @@ void align_fini(struct align *align)
     memset(align, 0, sizeof(*align));
 }
 
-/* ---- one range -------------------------------------------------------------------------------- */
+/* ---- one range ----------------------------------------------------------------------------- */
 
 struct range {
     size_t f0, f1, r0, r1; /* of the caller's lists */
@@ -168,13 +160,11 @@ struct job {
     size_t n_stack, cap_stack;
 };
 
-static const char *folded_text(const struct align_side *side, uint32_t token)
-{
+static const char *folded_text(const struct align_side *side, uint32_t token) {
     return side->folded.data + side->tokens[token].fold_off;
 }
 
-static bool is_same(const struct job *job, size_t fi, size_t ri)
-{
+static bool is_same(const struct job *job, size_t fi, size_t ri) {
     const struct align_token *a = &job->align->flow.tokens[job->f[fi]];
     const struct align_token *b = &job->align->raw.tokens[job->r[ri]];
     return a->hash == b->hash && a->fold_len == b->fold_len &&
@@ -183,8 +173,7 @@ static bool is_same(const struct job *job, size_t fi, size_t ri)
 }
 
 /* A span joins only tokens that adjoin in the documents themselves. */
-static bool add_span(struct job *job, size_t fi, size_t ri, size_t nf, size_t nr)
-{
+static bool add_span(struct job *job, size_t fi, size_t ri, size_t nf, size_t nr) {
     struct align *align = job->align;
     if (!grow(align, (void **)&align->spans, align->n_spans, &align->cap_spans,
               sizeof(*align->spans)))
@@ -199,24 +188,21 @@ static bool add_span(struct job *job, size_t fi, size_t ri, size_t nf, size_t nr
     return true;
 }
 
-static void push(struct job *job, size_t f0, size_t f1, size_t r0, size_t r1, int depth)
-{
+static void push(struct job *job, size_t f0, size_t f1, size_t r0, size_t r1, int depth) {
     if (f0 >= f1 || r0 >= r1)
         return;
-    if (!grow(job->align, (void **)&job->stack, job->n_stack, &job->cap_stack,
-              sizeof(*job->stack)))
+    if (!grow(job->align, (void **)&job->stack, job->n_stack, &job->cap_stack, sizeof(*job->stack)))
         return;
-    job->stack[job->n_stack++] =
-        (struct range){.f0 = f0, .f1 = f1, .r0 = r0, .r1 = r1, .depth = depth};
+    job->stack[job->n_stack++] = (struct range){
+        .f0 = f0, .f1 = f1, .r0 = r0, .r1 = r1, .depth = depth};
 }
 
-/* ---- small ranges ----------------------------------------------------------------------------- */
+/* ---- small ranges -------------------------------------------------------------------------- */
 
 /* The fewest tokens from fi and ri on that spell the same, or 0. A hyphen that ends a raw token
  * inside the group is passed over: the page put it there. */
 static size_t join(const struct job *job, const struct range *range, size_t fi, size_t ri,
-                   size_t *nf, size_t *nr)
-{
+                   size_t *nf, size_t *nr) {
     const struct align *align = job->align;
     size_t a = 0, b = 0, n_bytes = 0;
     const struct align_token *ft = &align->flow.tokens[job->f[fi]];
@@ -254,8 +240,7 @@ static size_t join(const struct job *job, const struct range *range, size_t fi, 
     }
 }
 
-static bool is_digits(const char *text, size_t len)
-{
+static bool is_digits(const char *text, size_t len) {
     for (size_t i = 0; i < len; i++) {
         if (text[i] < '0' || text[i] > '9')
             return false;
@@ -265,8 +250,7 @@ static bool is_digits(const char *text, size_t len)
 
 /* Bytes two tokens share at their ends where they are nearly the same: "text." and "text.1" (a
  * footnote's mark), "naive" and "naïve". Else 0. */
-static size_t resemble(const struct job *job, size_t fi, size_t ri)
-{
+static size_t resemble(const struct job *job, size_t fi, size_t ri) {
     const struct align_token *ft = &job->align->flow.tokens[job->f[fi]];
     const struct align_token *rt = &job->align->raw.tokens[job->r[ri]];
     const char *a = folded_text(&job->align->flow, job->f[fi]);
@@ -285,8 +269,7 @@ static size_t resemble(const struct job *job, size_t fi, size_t ri)
 
 /* The best set of spans that do not cross, by the bytes they cover (dynamic programming from the
  * ends; a resemblance counts half). */
-static void compare_small(struct job *job, const struct range *range)
-{
+static void compare_small(struct job *job, const struct range *range) {
     size_t nf = range->f1 - range->f0, nr = range->r1 - range->r0, width = nr + 1;
     int32_t *scores = job->align->scores;
     memset(scores, 0, (nf + 1) * width * sizeof(*scores));
@@ -328,7 +311,7 @@ static void compare_small(struct job *job, const struct range *range)
     }
 }
 
-/* ---- anchors ---------------------------------------------------------------------------------- */
+/* ---- anchors ------------------------------------------------------------------------------- */
 
 struct gram {
     uint64_t hash; /* 0: empty */
@@ -339,8 +322,7 @@ struct anchor {
     uint32_t f, r;
 };
 
-static uint64_t gram_hash(const struct align_side *side, const uint32_t *tokens, size_t k)
-{
+static uint64_t gram_hash(const struct align_side *side, const uint32_t *tokens, size_t k) {
     uint64_t hash = 0x9E3779B97F4A7C15u;
     for (size_t i = 0; i < k; i++) {
         hash = (hash ^ side->tokens[tokens[i]].hash) * 0xFF51AFD7ED558CCDu;
@@ -349,8 +331,7 @@ static uint64_t gram_hash(const struct align_side *side, const uint32_t *tokens,
     return hash == 0 ? 1 : hash;
 }
 
-static struct gram *gram_slot(struct gram *table, size_t mask, uint64_t hash)
-{
+static struct gram *gram_slot(struct gram *table, size_t mask, uint64_t hash) {
     size_t i = hash & mask;
     while (table[i].hash != 0 && table[i].hash != hash)
         i = (i + 1) & mask;
@@ -360,8 +341,7 @@ static struct gram *gram_slot(struct gram *table, size_t mask, uint64_t hash)
 
 /* The longest chain of anchors (ascending by f) whose r ascends too (patience sorting). Returns its
  * length; the chain takes the array's front. */
-static size_t longest_chain(struct align *align, struct anchor *anchors, size_t n)
-{
+static size_t longest_chain(struct align *align, struct anchor *anchors, size_t n) {
     uint32_t *tails = mem_try(n + 1, sizeof(*tails), MAX_BYTES);
     uint32_t *before = mem_try(n + 1, sizeof(*before), MAX_BYTES);
     size_t length = 0;
@@ -398,8 +378,7 @@ static size_t longest_chain(struct align *align, struct anchor *anchors, size_t 
 
 /* n-grams that stand once on each side of the range, in a chain. */
 static size_t find_anchors(struct job *job, const struct range *range, size_t k,
-                           struct anchor **out)
-{
+                           struct anchor **out) {
     size_t nf = range->f1 - range->f0, nr = range->r1 - range->r0;
     *out = NULL;
     if (nf < k || nr < k)
@@ -415,21 +394,22 @@ static size_t find_anchors(struct job *job, const struct range *range, size_t k,
     } else {
         const struct align_side *flow = &job->align->flow, *raw = &job->align->raw;
         for (size_t i = 0; i + k <= nf; i++) {
-            struct gram *gram =
-                gram_slot(table, size - 1, gram_hash(flow, job->f + range->f0 + i, k));
+            struct gram *gram = gram_slot(table, size - 1,
+                                          gram_hash(flow, job->f + range->f0 + i, k));
             gram->f = (uint32_t)i;
             gram->n_f += gram->n_f < 2;
         }
         for (size_t i = 0; i + k <= nr; i++) {
-            struct gram *gram =
-                gram_slot(table, size - 1, gram_hash(raw, job->r + range->r0 + i, k));
+            struct gram *gram = gram_slot(table, size - 1,
+                                          gram_hash(raw, job->r + range->r0 + i, k));
             gram->r = (uint32_t)i;
             gram->n_r += gram->n_r < 2;
         }
         for (size_t i = 0; i + k <= nf; i++) {
-            struct gram *gram =
-                gram_slot(table, size - 1, gram_hash(flow, job->f + range->f0 + i, k));
-            if (gram->n_f == 1 && gram->n_r == 1 && is_same(job, range->f0 + i, range->r0 + gram->r))
+            struct gram *gram = gram_slot(table, size - 1,
+                                          gram_hash(flow, job->f + range->f0 + i, k));
+            if (gram->n_f == 1 && gram->n_r == 1 &&
+                is_same(job, range->f0 + i, range->r0 + gram->r))
                 anchors[n++] = (struct anchor){.f = (uint32_t)i, .r = gram->r};
         }
     }
@@ -445,8 +425,7 @@ static size_t find_anchors(struct job *job, const struct range *range, size_t k,
 
 /* Matches forward from each anchor; what lies between two is a range of its own. */
 static void part_at_anchors(struct job *job, const struct range *range,
-                            const struct anchor *anchors, size_t n)
-{
+                            const struct anchor *anchors, size_t n) {
     size_t f = range->f0, r = range->r0;
     for (size_t i = 0; i < n; i++) {
         size_t af = range->f0 + anchors[i].f, ar = range->r0 + anchors[i].r;
@@ -465,8 +444,7 @@ static void part_at_anchors(struct job *job, const struct range *range,
     push(job, f, range->f1, r, range->r1, range->depth + 1);
 }
 
-static void part_in_proportion(struct job *job, const struct range *range)
-{
+static void part_in_proportion(struct job *job, const struct range *range) {
     size_t nf = range->f1 - range->f0, nr = range->r1 - range->r0;
     size_t n = (nf > nr ? nf : nr) / CHUNK + 1;
     for (size_t i = 0; i < n; i++) {
@@ -475,8 +453,7 @@ static void part_in_proportion(struct job *job, const struct range *range)
     }
 }
 
-static void match_range(struct job *job, struct range range)
-{
+static void match_range(struct job *job, struct range range) {
     while (range.f0 < range.f1 && range.r0 < range.r1 && is_same(job, range.f0, range.r0))
         if (!add_span(job, range.f0++, range.r0++, 1, 1))
             return;
@@ -502,11 +479,10 @@ static void match_range(struct job *job, struct range range)
     part_in_proportion(job, &range);
 }
 
-/* ---- the whole -------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------- */
 
 /* Undoes matches that stand alone: too short to be more than chance. */
-static void drop_chance(struct job *job, size_t nf)
-{
+static void drop_chance(struct job *job, size_t nf) {
     struct align *align = job->align;
     for (size_t i = 0; i < nf;) {
         if (align->flow.match[job->f[i]] < 0) {
@@ -536,15 +512,13 @@ static void drop_chance(struct job *job, size_t nf)
     }
 }
 
-void align_pair(struct align *align, uint32_t flow, uint32_t raw)
-{
+void align_pair(struct align *align, uint32_t flow, uint32_t raw) {
     struct job job = {.align = align, .f = &flow, .r = &raw};
     add_span(&job, 0, 0, 1, 1);
 }
 
 size_t align_match(struct align *align, const uint32_t *f, size_t nf, const uint32_t *r, size_t nr,
-                   bool strict)
-{
+                   bool strict) {
     struct job job = {.align = align, .f = f, .r = r};
     push(&job, 0, nf, 0, nr, 0);
     while (job.n_stack > 0 && !align->failed)

@@ -40,9 +40,9 @@ void align_add_word(struct align *align, struct align_side *side, uint32_t word,
 /* One code point as it is compared: up to 3 code points, none for those passed over. */
 size_t align_fold(uint32_t out[3], uint32_t code_point);
 bool align_begin(struct align *align); /* after the last word */
-/* Matches unmatched tokens flow[f[0..nf)] with raw[r[0..nr)], both ascending. strict keeps only runs
- * long enough not to be chance. Returns how many flow tokens found a place. Time is about
- * n log n; memory is bounded. */
+/* Matches unmatched tokens flow[f[0..nf)] with raw[r[0..nr)], both ascending. strict keeps only
+ * runs long enough not to be chance. Returns how many flow tokens found a place. Time is about n
+ * log n; memory is bounded. */
 size_t align_match(struct align *align, const uint32_t *f, size_t nf, const uint32_t *r, size_t nr,
                    bool strict);
 /* Matches one token with one, both unmatched. */

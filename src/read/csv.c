@@ -15,8 +15,7 @@ struct csv {
 };
 
 /* One field into csv->field; true while the row goes on after it. */
-static bool read_field(struct csv *csv)
-{
+static bool read_field(struct csv *csv) {
     buf_clear(&csv->field);
     bool quoted = csv->at < csv->len && csv->text[csv->at] == '"';
     csv->at += quoted;
@@ -42,10 +41,9 @@ static bool read_field(struct csv *csv)
     return false;
 }
 
-/* How well a delimiter explains the beginning: rows that have as many fields as the first, when that
- * is more than one. */
-static size_t judge_delimiter(const char *text, size_t len, char delimiter)
-{
+/* How well a delimiter explains the beginning: rows that have as many fields as the first, when
+ * that is more than one. */
+static size_t judge_delimiter(const char *text, size_t len, char delimiter) {
     struct csv csv = {.text = text, .len = len, .delimiter = delimiter};
     size_t first = 0, alike = 0;
     for (size_t row = 0; row < SNIFF_ROWS && csv.at < csv.len; row++) {
@@ -60,8 +58,7 @@ static size_t judge_delimiter(const char *text, size_t len, char delimiter)
     return first > 1 ? alike * 1000 + (first > 900 ? 900 : first) : 0;
 }
 
-static char sniff(const char *text, size_t len)
-{
+static char sniff(const char *text, size_t len) {
     static const char candidates[] = {',', ';', '\t', '|'};
     size_t n = len > SNIFF_BYTES ? SNIFF_BYTES : len, best_score = 0;
     char best = ',';
@@ -76,8 +73,7 @@ static char sniff(const char *text, size_t len)
 }
 
 /* A field's lines, each trimmed. */
-static void put_field(struct flow_text *text, const struct buf *field)
-{
+static void put_field(struct flow_text *text, const struct buf *field) {
     flow_text_clear(text);
     for (size_t i = 0; i < field->len;) {
         const char *end = memchr(field->data + i, '\n', field->len - i);
@@ -89,8 +85,7 @@ static void put_field(struct flow_text *text, const struct buf *field)
     }
 }
 
-bool flow_read_csv(struct flow *flow, struct read_task *task, struct error *err)
-{
+bool flow_read_csv(struct flow *flow, struct read_task *task, struct error *err) {
     size_t len = 0;
     char *bytes = flow_decode(&len, task->arena, task->data, task->size, NULL);
     if (bytes == NULL)

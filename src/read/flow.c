@@ -13,19 +13,17 @@
 #define HTML_MAX_TEXT ((size_t)8 << 20)
 #define HTML_MAX_COLUMNS 8 /* wider tables are written a paragraph a row */
 
-/* ---- text ----------------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------------- */
 
 /* Bytes of the white space at i, no-break space too; 0 where there is none. */
-static size_t blank_at(const char *text, size_t len, size_t i)
-{
+static size_t blank_at(const char *text, size_t len, size_t i) {
     unsigned char c = (unsigned char)text[i];
     if (c == ' ' || (c >= '\t' && c <= '\r'))
         return 1;
     return c == 0xC2 && i + 1 < len && (unsigned char)text[i + 1] == 0xA0 ? 2 : 0;
 }
 
-void flow_text_put(struct flow_text *text, const char *utf8, size_t len)
-{
+void flow_text_put(struct flow_text *text, const char *utf8, size_t len) {
     if (text->buf.max == 0)
         text->buf.max = FLOW_MAX_TEXT;
     size_t i = 0;
@@ -47,37 +45,31 @@ void flow_text_put(struct flow_text *text, const char *utf8, size_t len)
     }
 }
 
-void flow_text_puts(struct flow_text *text, const char *utf8)
-{
+void flow_text_puts(struct flow_text *text, const char *utf8) {
     flow_text_put(text, utf8, strlen(utf8));
 }
 
-void flow_text_break(struct flow_text *text)
-{
+void flow_text_break(struct flow_text *text) {
     text->gap = FLOW_GAP_LINE;
 }
 
-void flow_text_clear(struct flow_text *text)
-{
+void flow_text_clear(struct flow_text *text) {
     buf_clear(&text->buf);
     text->gap = FLOW_GAP_NONE;
 }
 
-void flow_text_fini(struct flow_text *text)
-{
+void flow_text_fini(struct flow_text *text) {
     buf_fini(&text->buf);
     text->gap = FLOW_GAP_NONE;
 }
 
-const char *flow_text_get(struct flow_text *text)
-{
+const char *flow_text_get(struct flow_text *text) {
     return text->buf.len > 0 ? text->buf.data : "";
 }
 
-/* ---- items ---------------------------------------------------------------------------------- */
+/* ---- items --------------------------------------------------------------------------------- */
 
-static const char *keep_text(struct flow *flow, const char *text, size_t len)
-{
+static const char *keep_text(struct flow *flow, const char *text, size_t len) {
     size_t cost = len + ITEM_COST;
     if (flow->full || cost > FLOW_MAX_TEXT - flow->text_bytes) {
         flow->full = true;
@@ -99,8 +91,7 @@ static const char *keep_text(struct flow *flow, const char *text, size_t len)
     return copy;
 }
 
-static struct flow_item *append_item(struct flow *flow)
-{
+static struct flow_item *append_item(struct flow *flow) {
     if (flow->n_items >= FLOW_MAX_ITEMS) {
         flow->full = true;
         return NULL;
@@ -125,8 +116,7 @@ static struct flow_item *append_item(struct flow *flow)
 }
 
 struct flow_item *flow_add(struct flow *flow, enum doc_element_kind kind, int level,
-                           const char *text)
-{
+                           const char *text) {
     const char *copy = keep_text(flow, text, strlen(text));
     struct flow_item *item = copy == NULL ? NULL : append_item(flow);
     if (item == NULL)
@@ -138,14 +128,13 @@ struct flow_item *flow_add(struct flow *flow, enum doc_element_kind kind, int le
 }
 
 bool flow_table_add(struct flow_table *table, struct flow *flow, size_t row, size_t col,
-                    size_t row_span, size_t col_span, bool header, const char *text, size_t len)
-{
+                    size_t row_span, size_t col_span, bool header, const char *text, size_t len) {
     if (row >= UINT16_MAX || col >= FLOW_TABLE_COLS)
         return true;
     if (table->n == table->cap) {
         size_t cap = table->cap == 0 ? 64 : table->cap * 2;
-        struct flow_cell *cells =
-            mem_try_grow(table->cells, cap, sizeof(*cells), (size_t)512 << 20);
+        struct flow_cell *cells = mem_try_grow(table->cells, cap, sizeof(*cells),
+                                               (size_t)512 << 20);
         if (cells == NULL) {
             flow->full = true;
             return false;
@@ -168,8 +157,7 @@ bool flow_table_add(struct flow_table *table, struct flow *flow, size_t row, siz
     return true;
 }
 
-struct flow_item *flow_add_table(struct flow *flow, struct flow_table *table)
-{
+struct flow_item *flow_add_table(struct flow *flow, struct flow_table *table) {
     struct flow_item *item = NULL;
     if (table->n > 0 && table->text_bytes > 0) {
         struct flow_cell *cells = arena_try(flow->arena, table->n, sizeof(*cells));
@@ -189,14 +177,12 @@ struct flow_item *flow_add_table(struct flow *flow, struct flow_table *table)
     return item;
 }
 
-void flow_table_fini(struct flow_table *table)
-{
+void flow_table_fini(struct flow_table *table) {
     mem_free(table->cells);
     memset(table, 0, sizeof(*table));
 }
 
-void flow_splice(struct flow *dst, struct flow *src)
-{
+void flow_splice(struct flow *dst, struct flow *src) {
     for (size_t i = 0; i < src->n_items; i++) {
         struct flow_item *item = append_item(dst);
         if (item == NULL)
@@ -214,7 +200,7 @@ void flow_splice(struct flow *dst, struct flow *src)
     src->text_bytes = 0;
 }
 
-/* ---- as HTML -------------------------------------------------------------------------------- */
+/* ---- as HTML ------------------------------------------------------------------------------- */
 
 static const char style[] =
     "@page{size:595pt 842pt;margin:50pt}"
@@ -229,8 +215,7 @@ static const char style[] =
     "td,th{border:0.5pt solid #999999;padding:2pt;font-size:8.5pt;text-align:left}";
 
 /* Escaped; what MuPDF's parser or fonts cannot use (controls) is left out. */
-static void put_escaped(struct buf *out, const char *text, bool breaks)
-{
+static void put_escaped(struct buf *out, const char *text, bool breaks) {
     for (const char *p = text; *p != '\0'; p++) {
         unsigned char c = (unsigned char)*p;
         if (c == '<')
@@ -248,8 +233,7 @@ static void put_escaped(struct buf *out, const char *text, bool breaks)
     }
 }
 
-static size_t count_columns(const struct flow_item *item)
-{
+static size_t count_columns(const struct flow_item *item) {
     size_t n = 0;
     for (size_t i = 0; i < item->n_cells; i++) {
         size_t end = (size_t)item->cells[i].col + item->cells[i].col_span;
@@ -259,8 +243,7 @@ static size_t count_columns(const struct flow_item *item)
 }
 
 /* MuPDF gives all columns the same width and knows no spans: covered places are empty cells. */
-static void put_grid(struct buf *out, const struct flow_item *item, size_t n_columns)
-{
+static void put_grid(struct buf *out, const struct flow_item *item, size_t n_columns) {
     buf_puts(out, "<table>");
     for (size_t i = 0; i < item->n_cells;) {
         uint16_t row = item->cells[i].row;
@@ -282,8 +265,7 @@ static void put_grid(struct buf *out, const struct flow_item *item, size_t n_col
     buf_puts(out, "</table>\n");
 }
 
-static void put_rows(struct buf *out, const struct flow_item *item)
-{
+static void put_rows(struct buf *out, const struct flow_item *item) {
     for (size_t i = 0; i < item->n_cells;) {
         uint16_t row = item->cells[i].row;
         bool first = true;
@@ -304,16 +286,14 @@ static void put_rows(struct buf *out, const struct flow_item *item)
     buf_puts(out, "<p class=\"e\"></p>\n");
 }
 
-static size_t item_size(const struct flow_item *item)
-{
+static size_t item_size(const struct flow_item *item) {
     size_t size = strlen(item->text) + ITEM_COST;
     for (size_t i = 0; i < item->n_cells; i++)
         size += strlen(item->cells[i].text) + ITEM_COST;
     return size;
 }
 
-static void put_block(struct buf *out, const struct flow_item *item)
-{
+static void put_block(struct buf *out, const struct flow_item *item) {
     switch (item->kind) {
     case DOC_TITLE:
         buf_puts(out, "<h1>");
@@ -372,8 +352,7 @@ static void put_block(struct buf *out, const struct flow_item *item)
     }
 }
 
-void flow_write_html(struct buf *out, const struct flow *flow)
-{
+void flow_write_html(struct buf *out, const struct flow *flow) {
     buf_puts(out, "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"/><title>");
     put_escaped(out, flow->title == NULL ? "" : flow->title, false);
     buf_printf(out, "</title><style>%s</style></head><body>\n", style);

@@ -44,8 +44,8 @@ void flow_table_fini(struct flow_table *table);
 /* src's items go to dst's end (same arena); src is empty then. */
 void flow_splice(struct flow *dst, struct flow *src);
 
-/* Bytes of a text file as UTF-8 in the arena: byte order mark, then the declared name (may be NULL),
- * else UTF-8 where it is valid, else windows-1252. NUL-terminated; NULL without memory. */
+/* Bytes of a text file as UTF-8 in the arena: byte order mark, then the declared name (may be
+ * NULL), else UTF-8 where it is valid, else windows-1252. NUL-terminated; NULL without memory. */
 char *flow_decode(size_t *len, struct arena *arena, const void *data, size_t size,
                   const char *declared);
 /* HTML inside something else (Markdown): its blocks go to the flow's end. */

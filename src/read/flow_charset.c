@@ -11,26 +11,23 @@
 #include "read/flow.h"
 #include "read/ooxml.h"
 
-/* A page rarely names another; windows-1252 is ours (table below) and stands in for unknown ones. */
+/* A page rarely names another; windows-1252 is ours (table below) and stands in for unknown ones.
+ */
 static struct {
     const char *name;
     iconv_t handle;
 } charsets[] = {
-    {"windows-1250", NULL}, {"windows-1251", NULL}, {"windows-1253", NULL},
-    {"windows-1254", NULL}, {"windows-1255", NULL}, {"windows-1256", NULL},
-    {"windows-1257", NULL}, {"windows-1258", NULL}, {"windows-874", NULL},
-    {"iso-8859-2", NULL},   {"iso-8859-3", NULL},   {"iso-8859-4", NULL},
-    {"iso-8859-5", NULL},   {"iso-8859-6", NULL},   {"iso-8859-7", NULL},
-    {"iso-8859-8", NULL},   {"iso-8859-10", NULL},  {"iso-8859-13", NULL},
-    {"iso-8859-14", NULL},  {"iso-8859-15", NULL},  {"iso-8859-16", NULL},
-    {"koi8-r", NULL},       {"koi8-u", NULL},       {"macintosh", NULL},
-    {"shift_jis", NULL},    {"euc-jp", NULL},       {"iso-2022-jp", NULL},
-    {"gbk", NULL},          {"gb18030", NULL},      {"gb2312", NULL},
-    {"big5", NULL},         {"euc-kr", NULL},
+    {"windows-1250", NULL}, {"windows-1251", NULL}, {"windows-1253", NULL}, {"windows-1254", NULL},
+    {"windows-1255", NULL}, {"windows-1256", NULL}, {"windows-1257", NULL}, {"windows-1258", NULL},
+    {"windows-874", NULL},  {"iso-8859-2", NULL},   {"iso-8859-3", NULL},   {"iso-8859-4", NULL},
+    {"iso-8859-5", NULL},   {"iso-8859-6", NULL},   {"iso-8859-7", NULL},   {"iso-8859-8", NULL},
+    {"iso-8859-10", NULL},  {"iso-8859-13", NULL},  {"iso-8859-14", NULL},  {"iso-8859-15", NULL},
+    {"iso-8859-16", NULL},  {"koi8-r", NULL},       {"koi8-u", NULL},       {"macintosh", NULL},
+    {"shift_jis", NULL},    {"euc-jp", NULL},       {"iso-2022-jp", NULL},  {"gbk", NULL},
+    {"gb18030", NULL},      {"gb2312", NULL},       {"big5", NULL},         {"euc-kr", NULL},
 };
 
-static iconv_t charset_handle(const char *name)
-{
+static iconv_t charset_handle(const char *name) {
     if (strcasecmp(name, "x-sjis") == 0 || strcasecmp(name, "sjis") == 0)
         name = "shift_jis";
     if (strcasecmp(name, "ks_c_5601-1987") == 0)
@@ -55,15 +52,13 @@ static iconv_t charset_handle(const char *name)
     return (iconv_t)-1;
 }
 
-void container_prepare(void)
-{
+void container_prepare(void) {
     for (size_t i = 0; i < BASE_COUNT(charsets); i++)
         charset_handle(charsets[i].name);
     xml_prepare();
 }
 
-static char *finish(size_t *len, struct arena *arena, struct buf *buf)
-{
+static char *finish(size_t *len, struct arena *arena, struct buf *buf) {
     char *copy = buf->failed ? NULL : arena_try(arena, buf->len + 1, 1);
     if (copy != NULL) {
         if (buf->len > 0)
@@ -75,8 +70,7 @@ static char *finish(size_t *len, struct arena *arena, struct buf *buf)
 }
 
 static char *from_utf16(size_t *len, struct arena *arena, const uint8_t *data, size_t size,
-                        bool big_endian)
-{
+                        bool big_endian) {
     struct buf out = {0};
     for (size_t i = 0; i + 1 < size; i += 2) {
         uint32_t unit = big_endian ? (uint32_t)data[i] << 8 | data[i + 1]
@@ -103,8 +97,7 @@ static const uint16_t windows_1252[32] = {
     0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178,
 };
 
-static char *from_windows_1252(size_t *len, struct arena *arena, const uint8_t *data, size_t size)
-{
+static char *from_windows_1252(size_t *len, struct arena *arena, const uint8_t *data, size_t size) {
     struct buf out = {0};
     for (size_t i = 0; i < size; i++) {
         uint32_t c = data[i];
@@ -119,8 +112,7 @@ static char *from_windows_1252(size_t *len, struct arena *arena, const uint8_t *
 }
 
 static char *from_iconv(size_t *len, struct arena *arena, const uint8_t *data, size_t size,
-                        iconv_t handle)
-{
+                        iconv_t handle) {
     struct buf out = {0};
     char chunk[4096];
     char *in = (char *)(uintptr_t)data; /* iconv's prototype; it does not write there */
@@ -141,8 +133,7 @@ static char *from_iconv(size_t *len, struct arena *arena, const uint8_t *data, s
 }
 
 char *flow_decode(size_t *len, struct arena *arena, const void *data, size_t size,
-                  const char *declared)
-{
+                  const char *declared) {
     const uint8_t *bytes = data;
     if (size >= 2 && bytes[0] == 0xFF && bytes[1] == 0xFE)
         return from_utf16(len, arena, bytes + 2, size - 2, false);

@@ -1,8 +1,9 @@
 /* HTML by gumbo, as a flow.
  *
  * The tree is walked with a stack of our own, and start tags past a nesting no author writes are
- * blanked before parsing: gumbo's own walks up its stack would cost the square of the depth. Gumbo's
- * memory is an arena that is freed whole, because its destructor recurses. Nothing is fetched. */
+ * blanked before parsing: gumbo's own walks up its stack would cost the square of the depth.
+ * Gumbo's memory is an arena that is freed whole, because its destructor recurses. Nothing is
+ * fetched. */
 #include <gumbo.h>
 #include <libxml/HTMLparser.h>
 #include <string.h>
@@ -16,17 +17,15 @@
 #define MAX_FRAMES 100000
 #define MAX_SPAN 1000
 
-/* ---- before parsing --------------------------------------------------------------------------- */
+/* ---- before parsing ------------------------------------------------------------------------ */
 
 /* Elements without an end tag, or whose end tag may be left out: they do not count as open. */
-static bool is_shallow(const char *name, size_t len)
-{
+static bool is_shallow(const char *name, size_t len) {
     static const char *const names[] = {
-        "area", "base", "br",    "col",   "embed", "hr",    "img",      "input",
-        "link", "meta", "param", "source", "track", "wbr",  "p",        "li",
-        "dt",   "dd",   "tr",    "td",    "th",    "thead", "tbody",    "tfoot",
-        "option", "optgroup", "colgroup", "rp",    "rt",    "html",     "body",
-        "head",
+        "area",   "base",     "br",       "col",    "embed", "hr",    "img",   "input",
+        "link",   "meta",     "param",    "source", "track", "wbr",   "p",     "li",
+        "dt",     "dd",       "tr",       "td",     "th",    "thead", "tbody", "tfoot",
+        "option", "optgroup", "colgroup", "rp",     "rt",    "html",  "body",  "head",
     };
     for (size_t i = 0; i < BASE_COUNT(names); i++) {
         if (strlen(names[i]) == len && strncasecmp(names[i], name, len) == 0)
@@ -35,8 +34,7 @@ static bool is_shallow(const char *name, size_t len)
     return false;
 }
 
-static size_t name_length(const char *html, size_t len, size_t i)
-{
+static size_t name_length(const char *html, size_t len, size_t i) {
     size_t n = 0;
     while (i + n < len && n < 32 && html[i + n] != '>' && html[i + n] != '/' &&
            (unsigned char)html[i + n] > ' ')
@@ -45,14 +43,12 @@ static size_t name_length(const char *html, size_t len, size_t i)
 }
 
 /* Past a comment, or past the end of an element whose content is no markup. */
-static size_t pass_raw(const char *html, size_t len, size_t i, const char *end)
-{
+static size_t pass_raw(const char *html, size_t len, size_t i, const char *end) {
     const char *found = i < len ? memmem(html + i, len - i, end, strlen(end)) : NULL;
     return found == NULL ? len : (size_t)(found - html);
 }
 
-static void limit_depth(char *html, size_t len)
-{
+static void limit_depth(char *html, size_t len) {
     size_t depth = 0;
     for (size_t i = 0; i + 1 < len;) {
         if (html[i] != '<') {
@@ -85,7 +81,7 @@ static void limit_depth(char *html, size_t len)
     }
 }
 
-/* ---- the walk --------------------------------------------------------------------------------- */
+/* ---- the walk ------------------------------------------------------------------------------ */
 
 struct frame {
     const GumboNode *node;
@@ -119,21 +115,18 @@ struct walk {
     struct flow later; /* pictures met inside the open text */
 };
 
-static struct flow *sink(struct walk *walk)
-{
+static struct flow *sink(struct walk *walk) {
     return walk->n_tables > 0 ? &walk->tables[walk->n_tables - 1]->later : walk->flow;
 }
 
-static const char *attribute(const GumboNode *node, const char *name)
-{
+static const char *attribute(const GumboNode *node, const char *name) {
     if (node->type != GUMBO_NODE_ELEMENT && node->type != GUMBO_NODE_TEMPLATE)
         return NULL;
     const GumboAttribute *found = gumbo_get_attribute(&node->v.element.attributes, name);
     return found == NULL ? NULL : found->value;
 }
 
-static bool is_hidden(const GumboNode *node)
-{
+static bool is_hidden(const GumboNode *node) {
     if (attribute(node, "hidden") != NULL)
         return true;
     const char *style = attribute(node, "style");
@@ -148,15 +141,13 @@ static bool is_hidden(const GumboNode *node)
     return strncasecmp(display, "none", 4) == 0;
 }
 
-static void trim_code(struct buf *code)
-{
+static void trim_code(struct buf *code) {
     while (code->len > 0 && (code->data[code->len - 1] == '\n' || code->data[code->len - 1] == ' '))
         code->data[--code->len] = '\0';
 }
 
 /* The open text ends here: an item, or a line of the open cell. */
-static void flush(struct walk *walk, struct frame *frame)
-{
+static void flush(struct walk *walk, struct frame *frame) {
     struct flow_text *text = &walk->text;
     trim_code(&walk->code);
     const char *words = walk->code.len > 0 ? walk->code.data : flow_text_get(text);
@@ -198,8 +189,7 @@ static void flush(struct walk *walk, struct frame *frame)
     flow_splice(sink(walk), &walk->later);
 }
 
-static void put_text(struct walk *walk, const struct frame *frame, const char *text)
-{
+static void put_text(struct walk *walk, const struct frame *frame, const char *text) {
     if (frame->pre) {
         if (walk->code.max == 0)
             walk->code.max = FLOW_MAX_TEXT;
@@ -214,8 +204,7 @@ static void put_text(struct walk *walk, const struct frame *frame, const char *t
     }
 }
 
-static unsigned span_of(const GumboNode *node, const char *name)
-{
+static unsigned span_of(const GumboNode *node, const char *name) {
     const char *value = attribute(node, name);
     unsigned span = 0;
     for (; value != NULL && *value >= '0' && *value <= '9' && span <= MAX_SPAN; value++)
@@ -223,12 +212,11 @@ static unsigned span_of(const GumboNode *node, const char *name)
     return span < 1 ? 1 : span > MAX_SPAN ? MAX_SPAN : span;
 }
 
-static bool open_table(struct walk *walk)
-{
+static bool open_table(struct walk *walk) {
     if (walk->n_tables == walk->cap_tables) {
         size_t cap = walk->cap_tables == 0 ? 8 : walk->cap_tables * 2;
-        struct open_table **grown =
-            mem_try_grow(walk->tables, cap, sizeof(*grown), (size_t)1 << 24);
+        struct open_table **grown = mem_try_grow(walk->tables, cap, sizeof(*grown),
+                                                 (size_t)1 << 24);
         if (grown == NULL)
             return false;
         walk->tables = grown;
@@ -245,8 +233,7 @@ static bool open_table(struct walk *walk)
 
 /* The gathered rows as one item; where no cell was marked a header, the first row of plain data
  * stays plain. */
-static void emit_table(struct walk *walk, struct open_table *table, struct flow *to)
-{
+static void emit_table(struct walk *walk, struct open_table *table, struct flow *to) {
     for (size_t i = 0; i < table->cells.n; i++) {
         struct flow_cell *cell = &table->cells.cells[i];
         size_t below = table->n_rows - cell->row;
@@ -257,8 +244,7 @@ static void emit_table(struct walk *walk, struct open_table *table, struct flow 
     flow_add_table(to, &table->cells);
 }
 
-static void close_table(struct walk *walk)
-{
+static void close_table(struct walk *walk) {
     struct open_table *table = walk->tables[--walk->n_tables];
     struct flow *to = sink(walk);
     emit_table(walk, table, to);
@@ -271,8 +257,7 @@ static void close_table(struct walk *walk)
     mem_free(table);
 }
 
-static void next_row(struct walk *walk)
-{
+static void next_row(struct walk *walk) {
     struct open_table *table = walk->tables[walk->n_tables - 1];
     if (table->n_rows > 0) {
         for (size_t i = 0; i < FLOW_TABLE_COLS; i++)
@@ -286,8 +271,7 @@ static void next_row(struct walk *walk)
     table->col = 0;
 }
 
-static void open_cell(struct walk *walk, const GumboNode *node)
-{
+static void open_cell(struct walk *walk, const GumboNode *node) {
     struct open_table *table = walk->tables[walk->n_tables - 1];
     if (table->n_rows == 0)
         next_row(walk);
@@ -302,8 +286,7 @@ static void open_cell(struct walk *walk, const GumboNode *node)
     flow_text_clear(&table->cell);
 }
 
-static void close_cell(struct walk *walk)
-{
+static void close_cell(struct walk *walk) {
     struct open_table *table = walk->tables[walk->n_tables - 1];
     flow_table_add(&table->cells, walk->flow, table->row, table->cell_col, table->row_span,
                    table->col_span, table->header, flow_text_get(&table->cell),
@@ -312,8 +295,7 @@ static void close_cell(struct walk *walk)
 }
 
 /* A table of one cell, or one said to be for looks, only holds blocks together. */
-static bool is_layout_table(const GumboNode *node)
-{
+static bool is_layout_table(const GumboNode *node) {
     const char *role = attribute(node, "role");
     if (role != NULL && (strcmp(role, "presentation") == 0 || strcmp(role, "none") == 0))
         return true;
@@ -336,15 +318,13 @@ static bool is_layout_table(const GumboNode *node)
     return n_cells < 2;
 }
 
-static void open_list(struct frame *frame, bool ordered)
-{
+static void open_list(struct frame *frame, bool ordered) {
     frame->block = true;
     frame->list_depth = (uint8_t)(frame->list_depth < 9 ? frame->list_depth + 1 : 9);
     frame->ordered = ordered;
 }
 
-static void open_item(struct frame *frame)
-{
+static void open_item(struct frame *frame) {
     frame->block = true;
     frame->kind = DOC_LIST_ITEM;
     frame->first_of_item = true;
@@ -352,8 +332,7 @@ static void open_item(struct frame *frame)
         frame->list_depth = 1;
 }
 
-static void judge_heading(struct frame *frame, int level)
-{
+static void judge_heading(struct frame *frame, int level) {
     frame->block = true;
     if (frame->kind == DOC_LIST_ITEM)
         return; /* a heading in a list stays a part of its item */
@@ -361,8 +340,7 @@ static void judge_heading(struct frame *frame, int level)
     frame->level = (uint8_t)level;
 }
 
-static void note_title(struct walk *walk, const GumboNode *node)
-{
+static void note_title(struct walk *walk, const GumboNode *node) {
     struct flow_text title = {0};
     const GumboVector *children = &node->v.element.children;
     for (unsigned i = 0; i < children->length; i++) {
@@ -375,8 +353,7 @@ static void note_title(struct walk *walk, const GumboNode *node)
     flow_text_fini(&title);
 }
 
-static void note_meta(struct walk *walk, const GumboNode *node)
-{
+static void note_meta(struct walk *walk, const GumboNode *node) {
     const char *name = attribute(node, "name"), *content = attribute(node, "content");
     if (name == NULL || content == NULL || content[0] == '\0')
         return;
@@ -385,8 +362,7 @@ static void note_meta(struct walk *walk, const GumboNode *node)
 }
 
 /* What an element's start tag does. The frame begins as a copy of its parent's. */
-static void enter(struct walk *walk, struct frame *frame)
-{
+static void enter(struct walk *walk, struct frame *frame) {
     const GumboNode *node = frame->node;
     bool in_table = walk->n_tables > 0;
     switch ((int)node->v.element.tag) {
@@ -513,8 +489,7 @@ static void enter(struct walk *walk, struct frame *frame)
     }
 }
 
-static bool push(struct walk *walk, const GumboNode *node)
-{
+static bool push(struct walk *walk, const GumboNode *node) {
     if (walk->n_frames == walk->cap_frames) {
         size_t cap = walk->cap_frames == 0 ? 64 : walk->cap_frames * 2;
         struct frame *grown = mem_try_grow(walk->frames, cap, sizeof(*grown), (size_t)1 << 27);
@@ -556,8 +531,7 @@ static bool push(struct walk *walk, const GumboNode *node)
     return true;
 }
 
-static void pop(struct walk *walk)
-{
+static void pop(struct walk *walk) {
     struct frame frame = walk->frames[walk->n_frames - 1];
     if (frame.block && !frame.hidden)
         flush(walk, &frame);
@@ -568,8 +542,7 @@ static void pop(struct walk *walk)
     walk->n_frames--;
 }
 
-static const GumboVector *children_of(const GumboNode *node)
-{
+static const GumboVector *children_of(const GumboNode *node) {
     switch (node->type) {
     case GUMBO_NODE_DOCUMENT:
         return &node->v.document.children;
@@ -585,8 +558,7 @@ static const GumboVector *children_of(const GumboNode *node)
     return NULL;
 }
 
-static void walk_tree(struct walk *walk, const GumboNode *root)
-{
+static void walk_tree(struct walk *walk, const GumboNode *root) {
     if (!push(walk, root))
         walk->flow->full = true;
     while (walk->n_frames > 0 && !walk->flow->full) {
@@ -617,21 +589,18 @@ static void walk_tree(struct walk *walk, const GumboNode *root)
         pop(walk);
 }
 
-/* ---- entry ------------------------------------------------------------------------------------ */
+/* ---- entry --------------------------------------------------------------------------------- */
 
-static void *tree_alloc(void *arena, size_t size)
-{
+static void *tree_alloc(void *arena, size_t size) {
     return arena_alloc(arena, size);
 }
 
-static void tree_free(void *arena, void *block)
-{
+static void tree_free(void *arena, void *block) {
     (void)arena;
     (void)block;
 }
 
-bool flow_add_html(struct flow *flow, const char *html, size_t len, struct error *err)
-{
+bool flow_add_html(struct flow *flow, const char *html, size_t len, struct error *err) {
     if (len > MAX_HTML) {
         flow->full = true;
         len = utf8_cut(html, len, MAX_HTML);
@@ -665,8 +634,7 @@ bool flow_add_html(struct flow *flow, const char *html, size_t len, struct error
 }
 
 /* charset=… of a meta tag in the first 4 KiB, as browsers look for it. */
-static const char *declared_charset(char out[40], const char *html, size_t len)
-{
+static const char *declared_charset(char out[40], const char *html, size_t len) {
     size_t end = len > 4096 ? 4096 : len;
     for (size_t i = 0; i + 8 < end; i++) {
         if (strncasecmp(html + i, "charset", 7) != 0)
@@ -685,8 +653,7 @@ static const char *declared_charset(char out[40], const char *html, size_t len)
     return NULL;
 }
 
-bool flow_read_html(struct flow *flow, struct read_task *task, struct error *err)
-{
+bool flow_read_html(struct flow *flow, struct read_task *task, struct error *err) {
     char name[40];
     size_t len = 0;
     char *html = flow_decode(&len, task->arena, task->data, task->size,
@@ -696,8 +663,7 @@ bool flow_read_html(struct flow *flow, struct read_task *task, struct error *err
     return flow_add_html(flow, html, len, err);
 }
 
-size_t flow_entity(char out[4], const char *entity, size_t len)
-{
+size_t flow_entity(char out[4], const char *entity, size_t len) {
     if (len < 3 || entity[0] != '&' || entity[len - 1] != ';')
         return 0;
     uint32_t code = 0;

@@ -1,7 +1,7 @@
 /* Markdown by md4c (CommonMark with tables, strikethrough and task lists) as a flow.
  *
- * Front matter is no text; its title, author and date are the document's. Raw HTML blocks are read as
- * HTML, inline tags are dropped around their text. */
+ * Front matter is no text; its title, author and date are the document's. Raw HTML blocks are read
+ * as HTML, inline tags are dropped around their text. */
 #include <md4c.h>
 #include <string.h>
 #include <strings.h>
@@ -16,10 +16,10 @@ struct markdown {
     struct buf raw;    /* a code or HTML block */
     struct flow later; /* pictures met in the open text */
     struct flow_text alt;
-    int n_images;              /* image spans open, one inside the other */
+    int n_images; /* image spans open, one inside the other */
     bool ordered[MAX_LISTS];
-    int depth;                 /* lists open */
-    bool in_item;              /* the next text is the item's first */
+    int depth;    /* lists open */
+    bool in_item; /* the next text is the item's first */
     struct flow_table table;
     size_t row, col;
     bool header;
@@ -28,8 +28,7 @@ struct markdown {
 };
 
 /* The open text becomes an item; inside a list item the first is the item. */
-static void flush(struct markdown *md, enum doc_element_kind kind, int level)
-{
+static void flush(struct markdown *md, enum doc_element_kind kind, int level) {
     if (md->text.buf.len > 0) {
         bool item = md->in_item && kind == DOC_PARAGRAPH;
         struct flow_item *added = flow_add(md->flow, item ? DOC_LIST_ITEM : kind,
@@ -43,8 +42,7 @@ static void flush(struct markdown *md, enum doc_element_kind kind, int level)
     flow_splice(md->flow, &md->later);
 }
 
-static int enter_block(MD_BLOCKTYPE type, void *detail, void *ctx)
-{
+static int enter_block(MD_BLOCKTYPE type, void *detail, void *ctx) {
     struct markdown *md = ctx;
     switch (type) {
     case MD_BLOCK_UL:
@@ -89,8 +87,7 @@ static int enter_block(MD_BLOCKTYPE type, void *detail, void *ctx)
     return md->flow->full;
 }
 
-static void end_raw(struct markdown *md, bool html)
-{
+static void end_raw(struct markdown *md, bool html) {
     while (md->raw.len > 0 && md->raw.data[md->raw.len - 1] == '\n')
         md->raw.data[--md->raw.len] = '\0';
     if (md->raw.len > 0 && html)
@@ -101,16 +98,14 @@ static void end_raw(struct markdown *md, bool html)
     md->in_code = md->in_html = false;
 }
 
-static void end_row(struct markdown *md)
-{
+static void end_row(struct markdown *md) {
     if (++md->row == FLOW_TABLE_ROWS) {
         flow_add_table(md->flow, &md->table);
         md->row = 0;
     }
 }
 
-static int leave_block(MD_BLOCKTYPE type, void *detail, void *ctx)
-{
+static int leave_block(MD_BLOCKTYPE type, void *detail, void *ctx) {
     struct markdown *md = ctx;
     switch (type) {
     case MD_BLOCK_H:
@@ -157,8 +152,7 @@ static int leave_block(MD_BLOCKTYPE type, void *detail, void *ctx)
     return md->flow->full;
 }
 
-static int enter_span(MD_SPANTYPE type, void *detail, void *ctx)
-{
+static int enter_span(MD_SPANTYPE type, void *detail, void *ctx) {
     (void)detail;
     struct markdown *md = ctx;
     if (type == MD_SPAN_IMG && md->n_images++ == 0)
@@ -166,8 +160,7 @@ static int enter_span(MD_SPANTYPE type, void *detail, void *ctx)
     return 0;
 }
 
-static int leave_span(MD_SPANTYPE type, void *detail, void *ctx)
-{
+static int leave_span(MD_SPANTYPE type, void *detail, void *ctx) {
     (void)detail;
     struct markdown *md = ctx;
     if (type != MD_SPAN_IMG || --md->n_images > 0 || md->alt.buf.len == 0)
@@ -179,8 +172,7 @@ static int leave_span(MD_SPANTYPE type, void *detail, void *ctx)
     return 0;
 }
 
-static int put_text(MD_TEXTTYPE type, const MD_CHAR *text, MD_SIZE size, void *ctx)
-{
+static int put_text(MD_TEXTTYPE type, const MD_CHAR *text, MD_SIZE size, void *ctx) {
     struct markdown *md = ctx;
     struct flow_text *to = md->n_images > 0 ? &md->alt : &md->text;
     char utf8[4];
@@ -216,10 +208,9 @@ static int put_text(MD_TEXTTYPE type, const MD_CHAR *text, MD_SIZE size, void *c
     return 0;
 }
 
-/* ---- front matter ----------------------------------------------------------------------------- */
+/* ---- front matter -------------------------------------------------------------------------- */
 
-static const char *front_value(struct arena *arena, const char *line, size_t len, const char *key)
-{
+static const char *front_value(struct arena *arena, const char *line, size_t len, const char *key) {
     size_t n = strlen(key);
     if (len <= n || strncasecmp(line, key, n) != 0 || line[n] != ':')
         return NULL;
@@ -239,8 +230,7 @@ static const char *front_value(struct arena *arena, const char *line, size_t len
 }
 
 /* Bytes of a leading block between lines of "---" that holds "key: value" lines; 0 without one. */
-static size_t read_front_matter(struct flow *flow, const char *text, size_t len)
-{
+static size_t read_front_matter(struct flow *flow, const char *text, size_t len) {
     enum { MAX_LINES = 200 };
     if (len < 4 || memcmp(text, "---", 3) != 0 || (text[3] != '\n' && text[3] != '\r'))
         return 0;
@@ -272,8 +262,7 @@ static size_t read_front_matter(struct flow *flow, const char *text, size_t len)
     return 0;
 }
 
-bool flow_read_markdown(struct flow *flow, struct read_task *task, struct error *err)
-{
+bool flow_read_markdown(struct flow *flow, struct read_task *task, struct error *err) {
     size_t len = 0;
     char *text = flow_decode(&len, task->arena, task->data, task->size, NULL);
     if (text == NULL || len > UINT32_MAX)

@@ -6,12 +6,11 @@
 
 #include "read/container.h"
 
-/* ---- relationships --------------------------------------------------------------------------- */
+/* ---- relationships ------------------------------------------------------------------------- */
 
 /* "ppt/slides/slide1.xml" and "../charts/chart1.xml" give "ppt/charts/chart1.xml"; a target never
  * leads out of the package. */
-static char *resolve(struct arena *arena, const char *part, const char *target)
-{
+static char *resolve(struct arena *arena, const char *part, const char *target) {
     const char *slash = strrchr(part, '/');
     size_t folder = target[0] == '/' || slash == NULL ? 0 : (size_t)(slash - part) + 1;
     char *path = arena_printf(arena, "%.*s%s", (int)folder, part,
@@ -36,8 +35,7 @@ static char *resolve(struct arena *arena, const char *part, const char *target)
 }
 
 bool ooxml_rels_read(struct ooxml_rels *out, struct ooxml *ooxml, const char *part,
-                     struct error *err)
-{
+                     struct error *err) {
     memset(out, 0, sizeof(*out));
     const char *slash = strrchr(part, '/');
     size_t folder = slash == NULL ? 0 : (size_t)(slash - part) + 1;
@@ -75,8 +73,7 @@ bool ooxml_rels_read(struct ooxml_rels *out, struct ooxml *ooxml, const char *pa
     return xml_close(&xml, err);
 }
 
-const char *ooxml_rel_target(const struct ooxml_rels *rels, const char *id)
-{
+const char *ooxml_rel_target(const struct ooxml_rels *rels, const char *id) {
     for (size_t i = 0; id != NULL && i < rels->n; i++) {
         if (strcmp(rels->items[i].id, id) == 0)
             return rels->items[i].external ? NULL : rels->items[i].target;
@@ -84,8 +81,7 @@ const char *ooxml_rel_target(const struct ooxml_rels *rels, const char *id)
     return NULL;
 }
 
-const char *ooxml_rel_of_type(const struct ooxml_rels *rels, const char *type)
-{
+const char *ooxml_rel_of_type(const struct ooxml_rels *rels, const char *type) {
     for (size_t i = 0; i < rels->n; i++) {
         if (strcmp(rels->items[i].type, type) == 0 && !rels->items[i].external)
             return rels->items[i].target;
@@ -93,12 +89,11 @@ const char *ooxml_rel_of_type(const struct ooxml_rels *rels, const char *type)
     return NULL;
 }
 
-/* ---- charts, diagrams, DrawingML -------------------------------------------------------------- */
+/* ---- charts, diagrams, DrawingML ----------------------------------------------------------- */
 
 /* A part that is not there is no reason to refuse the document. */
 static bool open_optional(struct xml *xml, bool *there, struct ooxml *ooxml, const char *part,
-                          struct error *err)
-{
+                          struct error *err) {
     struct error why;
     *there = xml_open(xml, ooxml->zip, part, &why);
     if (*there || why.kind == ERROR_MISSING)
@@ -107,8 +102,7 @@ static bool open_optional(struct xml *xml, bool *there, struct ooxml *ooxml, con
     return false;
 }
 
-static void chart_values(struct xml *xml, struct flow_text *text)
-{
+static void chart_values(struct xml *xml, struct flow_text *text) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "c:v") || xml_at(xml, "a:t")) {
@@ -121,8 +115,7 @@ static void chart_values(struct xml *xml, struct flow_text *text)
 }
 
 bool ooxml_chart_text(struct flow_text *text, struct ooxml *ooxml, const char *part,
-                      struct error *err)
-{
+                      struct error *err) {
     struct xml xml;
     bool there, categories = false;
     if (!open_optional(&xml, &there, ooxml, part, err))
@@ -147,8 +140,7 @@ bool ooxml_chart_text(struct flow_text *text, struct ooxml *ooxml, const char *p
     return xml_close(&xml, err);
 }
 
-void ooxml_drawing_text(struct xml *xml, struct flow_text *text)
-{
+void ooxml_drawing_text(struct xml *xml, struct flow_text *text) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "a:p") || xml_at(xml, "a:br"))
@@ -163,8 +155,7 @@ void ooxml_drawing_text(struct xml *xml, struct flow_text *text)
 }
 
 bool ooxml_diagram_text(struct flow_text *text, struct ooxml *ooxml, const char *part,
-                        struct error *err)
-{
+                        struct error *err) {
     struct xml xml;
     bool there;
     if (!open_optional(&xml, &there, ooxml, part, err))
@@ -178,10 +169,9 @@ bool ooxml_diagram_text(struct flow_text *text, struct ooxml *ooxml, const char 
     return xml_close(&xml, err);
 }
 
-/* ---- the package ------------------------------------------------------------------------------ */
+/* ---- the package --------------------------------------------------------------------------- */
 
-static bool read_properties(struct ooxml *ooxml, const char *part, struct error *err)
-{
+static bool read_properties(struct ooxml *ooxml, const char *part, struct error *err) {
     struct xml xml;
     bool there;
     if (!open_optional(&xml, &there, ooxml, part, err))
@@ -205,8 +195,7 @@ static bool read_properties(struct ooxml *ooxml, const char *part, struct error 
     return xml_close(&xml, err);
 }
 
-static bool read_package(struct ooxml *ooxml, enum read_format kind, struct error *err)
-{
+static bool read_package(struct ooxml *ooxml, enum read_format kind, struct error *err) {
     struct ooxml_rels rels;
     if (!ooxml_rels_read(&rels, ooxml, "", err))
         return false;
@@ -225,8 +214,7 @@ static bool read_package(struct ooxml *ooxml, enum read_format kind, struct erro
     return error_set_code(err, ERROR_INPUT, "corrupt", "no document in the package");
 }
 
-bool flow_read_ooxml(struct flow *flow, struct read_task *task, struct error *err)
-{
+bool flow_read_ooxml(struct flow *flow, struct read_task *task, struct error *err) {
     if (!container_check(task->data, task->size, err))
         return false;
     struct ooxml ooxml = {.flow = flow, .arena = flow->arena, .task = task};

@@ -6,7 +6,7 @@
 
 #include "read/flow.h"
 
-/* ---- ooxml_zip.c: parts --------------------------------------------------------------------- */
+/* ---- ooxml_zip.c: parts -------------------------------------------------------------------- */
 
 #define OOXML_MAX_ENTRIES 10000
 #define OOXML_MAX_PART ((uint64_t)256 << 20)
@@ -23,7 +23,7 @@ bool ooxml_zip_read(char **data, size_t *len, struct ooxml_zip *zip, const char 
                     struct error *err);
 bool ooxml_zip_has(struct ooxml_zip *zip, const char *name);
 
-/* ---- ooxml_xml.c: the walker ---------------------------------------------------------------- */
+/* ---- ooxml_xml.c: the walker --------------------------------------------------------------- */
 
 /* Elements are known by a letter for their namespace (transitional and strict alike) and their
  * local name: "w:p". w Word, a DrawingML, p PowerPoint, s Excel, m math, c chart, e markup
@@ -43,7 +43,8 @@ struct xml {
     char last_ns;
     struct error err;
 };
-/* Opens a part. False with ERROR_MISSING where the package has none, forbidden_xml for a DOCTYPE. */
+/* Opens a part. False with ERROR_MISSING where the package has none, forbidden_xml for a DOCTYPE.
+ */
 bool xml_open(struct xml *xml, struct ooxml_zip *zip, const char *part, struct error *err);
 /* False, with what went wrong on the way, where the part could not be read to its end. */
 bool xml_close(struct xml *xml, struct error *err);
@@ -51,7 +52,7 @@ bool xml_close(struct xml *xml, struct error *err);
  * document order and however deep; false at that element's end. What a handler has walked already
  * is not met again. */
 bool xml_next(struct xml *xml, int depth);
-void xml_skip(struct xml *xml); /* past the element it stands at */
+void xml_skip(struct xml *xml);                       /* past the element it stands at */
 bool xml_at(const struct xml *xml, const char *name); /* an element, "w:p" */
 /* An attribute of the element it stands at: "val" (no namespace, or the element's own) or "r:id".
  * Borrowed until the next step; NULL where there is none. */
@@ -63,7 +64,7 @@ const char *xml_text(const struct xml *xml); /* of the text it stands at; "" els
 void xml_gather(struct xml *xml, struct flow_text *text);
 void xml_prepare(void);
 
-/* ---- ooxml.c: the package ------------------------------------------------------------------- */
+/* ---- ooxml.c: the package ------------------------------------------------------------------ */
 
 struct ooxml {
     struct ooxml_zip *zip;
@@ -82,7 +83,7 @@ struct ooxml_rels {
 /* The relationships of a part ("" the package's); none where it has no such file. */
 bool ooxml_rels_read(struct ooxml_rels *out, struct ooxml *ooxml, const char *part,
                      struct error *err);
-const char *ooxml_rel_target(const struct ooxml_rels *rels, const char *id);   /* NULL: none */
+const char *ooxml_rel_target(const struct ooxml_rels *rels, const char *id);    /* NULL: none */
 const char *ooxml_rel_of_type(const struct ooxml_rels *rels, const char *type); /* the first */
 /* The words of a chart: its titles, the names of its series, its categories. */
 bool ooxml_chart_text(struct flow_text *text, struct ooxml *ooxml, const char *part,

@@ -7,8 +7,7 @@
 static void walk(struct xml *xml, struct buf *out);
 
 /* "(a+b)" needs no second pair, "(a)(b)" does. */
-static bool is_enclosed(const struct buf *text)
-{
+static bool is_enclosed(const struct buf *text) {
     int depth = 0;
     for (size_t i = 0; i < text->len; i++) {
         depth += (text->data[i] == '(') - (text->data[i] == ')');
@@ -19,8 +18,7 @@ static bool is_enclosed(const struct buf *text)
 }
 
 /* One operand with what stands before it: "x" or "(x+1)"; nothing where it is empty. */
-static void operand(struct xml *xml, const char *before, struct buf *out)
-{
+static void operand(struct xml *xml, const char *before, struct buf *out) {
     struct buf inner = {.max = 1 << 20};
     walk(xml, &inner);
     size_t n_signs = 0;
@@ -42,15 +40,14 @@ static void operand(struct xml *xml, const char *before, struct buf *out)
 static const struct {
     const char *element, *part, *before;
 } forms[] = {
-    {"m:f", "m:den", "/"},        {"m:sSup", "m:sup", "^"},   {"m:sSub", "m:sub", "_"},
-    {"m:sSubSup", "m:sub", "_"},  {"m:sSubSup", "m:sup", "^"}, {"m:nary", "m:sub", "_"},
-    {"m:nary", "m:sup", "^"},     {"m:nary", "m:e", " "},      {"m:sPre", "m:sub", "_"},
-    {"m:sPre", "m:sup", "^"},     {"m:limLow", "m:lim", "_"},  {"m:limUpp", "m:lim", "^"},
-    {"m:func", "m:e", " "},       {"m:rad", "m:e", "\xE2\x88\x9A"},
+    {"m:f", "m:den", "/"},       {"m:sSup", "m:sup", "^"},         {"m:sSub", "m:sub", "_"},
+    {"m:sSubSup", "m:sub", "_"}, {"m:sSubSup", "m:sup", "^"},      {"m:nary", "m:sub", "_"},
+    {"m:nary", "m:sup", "^"},    {"m:nary", "m:e", " "},           {"m:sPre", "m:sub", "_"},
+    {"m:sPre", "m:sup", "^"},    {"m:limLow", "m:lim", "_"},       {"m:limUpp", "m:lim", "^"},
+    {"m:func", "m:e", " "},      {"m:rad", "m:e", "\xE2\x88\x9A"},
 };
 
-static void structure(struct xml *xml, struct buf *out)
-{
+static void structure(struct xml *xml, struct buf *out) {
     char element[16] = "m:";
     size_t len = strlen(xml->name);
     memcpy(element + 2, xml->name, len < 13 ? len + 1 : 13);
@@ -95,8 +92,7 @@ static void structure(struct xml *xml, struct buf *out)
         buf_puts(out, n_operands == 0 ? "" : close);
 }
 
-static void walk(struct xml *xml, struct buf *out)
-{
+static void walk(struct xml *xml, struct buf *out) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml->name == NULL)
@@ -108,9 +104,9 @@ static void walk(struct xml *xml, struct buf *out)
         } else if (xml_at(xml, "m:mr") || xml_at(xml, "m:eqArr")) {
             buf_putc(out, ' '); /* rows of a matrix stand side by side */
         } else if (xml_at(xml, "m:f") || xml_at(xml, "m:sSup") || xml_at(xml, "m:sSub") ||
-                   xml_at(xml, "m:func") || xml_at(xml, "m:sSubSup") || xml_at(xml, "m:sPre") || xml_at(xml, "m:nary") ||
-                   xml_at(xml, "m:rad") || xml_at(xml, "m:limLow") || xml_at(xml, "m:limUpp") ||
-                   xml_at(xml, "m:d")) {
+                   xml_at(xml, "m:func") || xml_at(xml, "m:sSubSup") || xml_at(xml, "m:sPre") ||
+                   xml_at(xml, "m:nary") || xml_at(xml, "m:rad") || xml_at(xml, "m:limLow") ||
+                   xml_at(xml, "m:limUpp") || xml_at(xml, "m:d")) {
             structure(xml, out);
         } else if (xml_at(xml, "w:rPr") || xml_at(xml, "m:rPr") || xml_at(xml, "w:del") ||
                    xml_at(xml, "e:Fallback")) {
@@ -119,8 +115,7 @@ static void walk(struct xml *xml, struct buf *out)
     }
 }
 
-void ooxml_math(struct xml *xml, struct flow_text *text)
-{
+void ooxml_math(struct xml *xml, struct flow_text *text) {
     struct buf linear = {.max = 1 << 20};
     walk(xml, &linear);
     if (linear.len > 0)

@@ -13,21 +13,37 @@ static const struct {
     long id;
     const char *code;
 } builtins[] = {
-    {1, "0"},          {2, "0.00"},       {3, "#,##0"},
-    {4, "#,##0.00"},   {9, "0%"},         {10, "0.00%"},
-    {11, "0.00E+00"},  {12, "# ?/?"},     {13, "# ?\?/?\?"},
-    {14, "mm/dd/yy"},  {15, "d-mmm-yy"},  {16, "d-mmm"},
-    {17, "mmm-yy"},    {18, "h:mm AM/PM"}, {19, "h:mm:ss AM/PM"},
-    {20, "h:mm"},      {21, "h:mm:ss"},   {22, "m/d/yy h:mm"},
-    {37, "#,##0 ;(#,##0)"},         {38, "#,##0 ;(#,##0)"},
-    {39, "#,##0.00;(#,##0.00)"},    {40, "#,##0.00;(#,##0.00)"},
-    {44, "$#,##0.00"},              {45, "mm:ss"},
-    {46, "[h]:mm:ss"}, {47, "mm:ss.0"},   {48, "##0.0E+0"},
+    {1, "0"},
+    {2, "0.00"},
+    {3, "#,##0"},
+    {4, "#,##0.00"},
+    {9, "0%"},
+    {10, "0.00%"},
+    {11, "0.00E+00"},
+    {12, "# ?/?"},
+    {13, "# ?\?/?\?"},
+    {14, "mm/dd/yy"},
+    {15, "d-mmm-yy"},
+    {16, "d-mmm"},
+    {17, "mmm-yy"},
+    {18, "h:mm AM/PM"},
+    {19, "h:mm:ss AM/PM"},
+    {20, "h:mm"},
+    {21, "h:mm:ss"},
+    {22, "m/d/yy h:mm"},
+    {37, "#,##0 ;(#,##0)"},
+    {38, "#,##0 ;(#,##0)"},
+    {39, "#,##0.00;(#,##0.00)"},
+    {40, "#,##0.00;(#,##0.00)"},
+    {44, "$#,##0.00"},
+    {45, "mm:ss"},
+    {46, "[h]:mm:ss"},
+    {47, "mm:ss.0"},
+    {48, "##0.0E+0"},
     {49, "@"},
 };
 
-const char *ooxml_number_builtin(long id)
-{
+const char *ooxml_number_builtin(long id) {
     for (size_t i = 0; i < BASE_COUNT(builtins); i++) {
         if (builtins[i].id == id)
             return builtins[i].code;
@@ -35,15 +51,14 @@ const char *ooxml_number_builtin(long id)
     return "General";
 }
 
-static void put_general(struct buf *out, double value)
-{
+static void put_general(struct buf *out, double value) {
     if (value == floor(value) && fabs(value) < 1e15)
         buf_printf(out, "%.0f", value == 0 ? 0.0 : value);
     else
         buf_printf(out, "%.10g", value);
 }
 
-/* ---- dates ------------------------------------------------------------------------------------ */
+/* ---- dates --------------------------------------------------------------------------------- */
 
 struct moment {
     int year, month, day, weekday;
@@ -53,9 +68,9 @@ struct moment {
 };
 
 /* Serial days to the calendar (days from civil, in reverse: H. Hinnant, "chrono-Compatible
- * Low-Level Date Algorithms"). Day 60 of the 1900 system never was: those before it are one late. */
-static bool moment_of(struct moment *out, double value, bool date_1904, bool tenths)
-{
+ * Low-Level Date Algorithms"). Day 60 of the 1900 system never was: those before it are one late.
+ */
+static bool moment_of(struct moment *out, double value, bool date_1904, bool tenths) {
     if (!(value >= 0 && value < 2958466))
         return false;
     int64_t days = (int64_t)floor(value);
@@ -87,16 +102,14 @@ static const char *const months[] = {"January",   "February", "March",    "April
 static const char *const weekdays[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
                                        "Thursday", "Friday", "Saturday"};
 
-static size_t run_of(const char *code, size_t len, size_t i)
-{
+static size_t run_of(const char *code, size_t len, size_t i) {
     size_t n = 1;
     while (i + n < len && (code[i + n] | 0x20) == (code[i] | 0x20))
         n++;
     return n;
 }
 
-static void put_month(struct buf *out, const struct moment *at, size_t n)
-{
+static void put_month(struct buf *out, const struct moment *at, size_t n) {
     const char *name = months[at->month - 1];
     if (n <= 2)
         buf_printf(out, n == 2 ? "%02d" : "%d", at->month);
@@ -108,8 +121,7 @@ static void put_month(struct buf *out, const struct moment *at, size_t n)
         buf_puts(out, name);
 }
 
-static void put_day(struct buf *out, const struct moment *at, size_t n)
-{
+static void put_day(struct buf *out, const struct moment *at, size_t n) {
     if (n <= 2)
         buf_printf(out, n == 2 ? "%02d" : "%d", at->day);
     else if (n == 3)
@@ -119,16 +131,14 @@ static void put_day(struct buf *out, const struct moment *at, size_t n)
 }
 
 /* [h], [mm], [ss]: hours, minutes or seconds since the beginning. */
-static void put_elapsed(struct buf *out, const struct moment *at, char unit, size_t n)
-{
+static void put_elapsed(struct buf *out, const struct moment *at, char unit, size_t n) {
     double seconds = floor(at->value * 86400 + 0.5);
     double amount = unit == 'h' ? seconds / 3600 : unit == 'm' ? seconds / 60 : seconds;
     buf_printf(out, n >= 2 ? "%02.0f" : "%.0f", floor(amount));
 }
 
 /* 'm' is minutes beside hours or seconds, else months. */
-static bool is_minutes(const char *code, size_t len, size_t i, size_t n, char before)
-{
+static bool is_minutes(const char *code, size_t len, size_t i, size_t n, char before) {
     if (before == 'h')
         return true;
     for (size_t k = i + n; k < len; k++) {
@@ -142,8 +152,7 @@ static bool is_minutes(const char *code, size_t len, size_t i, size_t n, char be
 }
 
 /* A literal of the code at i: "text", \x, _x, *x, or any plain sign. Returns the bytes used. */
-static size_t put_literal(struct buf *out, const char *code, size_t len, size_t i)
-{
+static size_t put_literal(struct buf *out, const char *code, size_t len, size_t i) {
     if (code[i] == '"') {
         size_t end = i + 1;
         while (end < len && code[end] != '"')
@@ -169,8 +178,7 @@ static size_t put_literal(struct buf *out, const char *code, size_t len, size_t 
 }
 
 /* "[$€-407]" gives its sign; colours and conditions nothing. Returns the bytes used. */
-static size_t put_bracket(struct buf *out, const char *code, size_t len, size_t i)
-{
+static size_t put_bracket(struct buf *out, const char *code, size_t len, size_t i) {
     size_t end = i + 1;
     while (end < len && code[end] != ']')
         end++;
@@ -183,8 +191,7 @@ static size_t put_bracket(struct buf *out, const char *code, size_t len, size_t 
     return end < len ? end - i + 1 : end - i;
 }
 
-static void put_date(struct buf *out, const struct moment *at, const char *code, size_t len)
-{
+static void put_date(struct buf *out, const struct moment *at, const char *code, size_t len) {
     bool half = memmem(code, len, "AM/PM", 5) != NULL || memmem(code, len, "am/pm", 5) != NULL ||
                 memmem(code, len, "A/P", 3) != NULL;
     int hour = (int)(at->seconds / 3600);
@@ -236,7 +243,7 @@ static void put_date(struct buf *out, const struct moment *at, const char *code,
     }
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------- */
 
 struct shape {
     int min_digits, decimals, min_decimals, exponent_digits;
@@ -245,8 +252,7 @@ struct shape {
 };
 
 /* Steps over what put_literal and put_bracket would print. */
-static size_t skip_literal(const char *code, size_t len, size_t i)
-{
+static size_t skip_literal(const char *code, size_t len, size_t i) {
     struct buf nothing = {0};
     size_t n = code[i] == '[' ? put_bracket(&nothing, code, len, i)
                               : put_literal(&nothing, code, len, i);
@@ -254,8 +260,7 @@ static size_t skip_literal(const char *code, size_t len, size_t i)
     return n;
 }
 
-static struct shape shape_of(const char *code, size_t len)
-{
+static struct shape shape_of(const char *code, size_t len) {
     struct shape shape = {0};
     bool point = false;
     int commas = 0;
@@ -296,8 +301,7 @@ static struct shape shape_of(const char *code, size_t len)
     return shape;
 }
 
-static void put_digits(struct buf *out, double value, const struct shape *shape)
-{
+static void put_digits(struct buf *out, double value, const struct shape *shape) {
     char digits[400];
     int decimals = shape->decimals > 15 ? 15 : shape->decimals;
     if (shape->exponent) {
@@ -329,8 +333,7 @@ static void put_digits(struct buf *out, double value, const struct shape *shape)
         buf_puts(out, point);
 }
 
-static void put_number(struct buf *out, double value, const char *code, size_t len)
-{
+static void put_number(struct buf *out, double value, const char *code, size_t len) {
     struct shape shape = shape_of(code, len);
     for (int i = 0; i < shape.percents; i++)
         value *= 100;
@@ -357,10 +360,9 @@ static void put_number(struct buf *out, double value, const char *code, size_t l
     }
 }
 
-/* ---- a code ----------------------------------------------------------------------------------- */
+/* ---- a code -------------------------------------------------------------------------------- */
 
-static size_t section_end(const char *code, size_t start)
-{
+static size_t section_end(const char *code, size_t start) {
     size_t i = start;
     for (bool quoted = false; code[i] != '\0'; i++) {
         if (code[i] == '"')
@@ -374,8 +376,7 @@ static size_t section_end(const char *code, size_t start)
 }
 
 /* Date, number, text or fraction, by the first sign that tells. */
-static char judge(const char *code, size_t len)
-{
+static char judge(const char *code, size_t len) {
     char found = 0;
     for (size_t i = 0; i < len;) {
         char c = code[i];
@@ -401,8 +402,7 @@ static char judge(const char *code, size_t len)
     return found;
 }
 
-void ooxml_number(struct buf *out, double value, const char *format, bool date_1904)
-{
+void ooxml_number(struct buf *out, double value, const char *format, bool date_1904) {
     if (!isfinite(value))
         return;
     size_t starts[4] = {0}, ends[4] = {0}, n = 0;

@@ -43,8 +43,7 @@ struct workbook {
     struct buf scratch;
 };
 
-static const char *keep(struct workbook *book, const char *text, size_t len)
-{
+static const char *keep(struct workbook *book, const char *text, size_t len) {
     if (len == 0)
         return "";
     if (len > FLOW_MAX_TEXT - book->text_bytes) {
@@ -61,8 +60,7 @@ static const char *keep(struct workbook *book, const char *text, size_t len)
     return copy;
 }
 
-static void *room(void *items, size_t n, size_t *cap, size_t size)
-{
+static void *room(void *items, size_t n, size_t *cap, size_t size) {
     if (n < *cap)
         return items;
     size_t more = *cap == 0 ? 64 : *cap * 2;
@@ -72,11 +70,10 @@ static void *room(void *items, size_t n, size_t *cap, size_t size)
     return grown;
 }
 
-/* ---- strings and formats ---------------------------------------------------------------------- */
+/* ---- strings and formats ------------------------------------------------------------------- */
 
 /* The text of an si or is element: t, or runs of t; phonetic guides are not part of it. */
-static void gather_string(struct xml *xml, struct flow_text *text)
-{
+static void gather_string(struct xml *xml, struct flow_text *text) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "s:rPh") || xml_at(xml, "s:phoneticPr")) {
@@ -96,8 +93,7 @@ static void gather_string(struct xml *xml, struct flow_text *text)
     }
 }
 
-static bool read_strings(struct workbook *book, const char *part, struct error *err)
-{
+static bool read_strings(struct workbook *book, const char *part, struct error *err) {
     struct xml xml;
     if (part == NULL || !ooxml_zip_has(book->ooxml->zip, part))
         return true;
@@ -125,8 +121,7 @@ struct named_format {
     const char *code;
 };
 
-static bool read_formats(struct workbook *book, const char *part, struct error *err)
-{
+static bool read_formats(struct workbook *book, const char *part, struct error *err) {
     struct xml xml;
     if (part == NULL || !ooxml_zip_has(book->ooxml->zip, part))
         return true;
@@ -147,8 +142,8 @@ static bool read_formats(struct workbook *book, const char *part, struct error *
         } else if (xml_at(&xml, "s:cellXfs")) {
             in_cells = true;
         } else if (xml_at(&xml, "s:xf") && in_cells && xml.depth == 2) {
-            const char **grown =
-                room(book->formats, book->n_formats, &cap_formats, sizeof(*book->formats));
+            const char **grown = room(book->formats, book->n_formats, &cap_formats,
+                                      sizeof(*book->formats));
             if (grown == NULL || book->n_formats >= MAX_FORMATS)
                 continue;
             book->formats = grown;
@@ -165,11 +160,10 @@ static bool read_formats(struct workbook *book, const char *part, struct error *
     return xml_close(&xml, err);
 }
 
-/* ---- cells ------------------------------------------------------------------------------------ */
+/* ---- cells --------------------------------------------------------------------------------- */
 
 /* "AB12" to zero-based numbers; false where it is no reference. */
-static bool parse_reference(uint32_t *row, uint32_t *col, const char *text, const char **end)
-{
+static bool parse_reference(uint32_t *row, uint32_t *col, const char *text, const char **end) {
     uint32_t c = 0, r = 0;
     const char *p = text;
     for (; (*p >= 'A' && *p <= 'Z') || *p == '$'; p++) {
@@ -194,26 +188,27 @@ static bool parse_reference(uint32_t *row, uint32_t *col, const char *text, cons
 }
 
 static void add_cell(struct workbook *book, uint32_t row, uint32_t col, bool is_text,
-                     const char *text)
-{
+                     const char *text) {
     if (text[0] == '\0' || col >= FLOW_TABLE_COLS || row >= MAX_ROWS)
         return;
-    struct sheet_cell *grown =
-        book->n_cells >= MAX_CELLS
-            ? NULL
-            : room(book->cells, book->n_cells, &book->cap_cells, sizeof(*book->cells));
+    struct sheet_cell *grown = book->n_cells >= MAX_CELLS
+                                   ? NULL
+                                   : room(book->cells, book->n_cells, &book->cap_cells,
+                                          sizeof(*book->cells));
     if (grown == NULL) {
         book->ooxml->flow->full = true;
         return;
     }
     book->cells = grown;
-    book->cells[book->n_cells++] = (struct sheet_cell){
-        .row = row, .col = (uint16_t)col, .row_span = 1, .col_span = 1, .is_text = is_text,
-        .text = text};
+    book->cells[book->n_cells++] = (struct sheet_cell){.row = row,
+                                                       .col = (uint16_t)col,
+                                                       .row_span = 1,
+                                                       .col_span = 1,
+                                                       .is_text = is_text,
+                                                       .text = text};
 }
 
-static const char *show_value(struct workbook *book, char type, const char *value, long style)
-{
+static const char *show_value(struct workbook *book, char type, const char *value, long style) {
     if (type == 'b')
         return strcmp(value, "1") == 0 || strcmp(value, "true") == 0 ? "TRUE" : "FALSE";
     if (type == 's') {
@@ -227,8 +222,8 @@ static const char *show_value(struct workbook *book, char type, const char *valu
     double number = strtod(value, &end);
     if (end == value || *end != '\0')
         return keep(book, value, strlen(value));
-    const char *format =
-        style >= 0 && (size_t)style < book->n_formats ? book->formats[style] : "General";
+    const char *format = style >= 0 && (size_t)style < book->n_formats ? book->formats[style]
+                                                                       : "General";
     buf_clear(&book->scratch);
     ooxml_number(&book->scratch, number, format, book->date_1904);
     size_t from = 0, to = book->scratch.len;
@@ -240,8 +235,7 @@ static const char *show_value(struct workbook *book, char type, const char *valu
 }
 
 static void read_cell(struct workbook *book, struct xml *xml, uint32_t row, uint32_t *col,
-                      struct flow_text *text)
-{
+                      struct flow_text *text) {
     const char *reference = xml_attr(xml, "r"), *named = xml_attr(xml, "t");
     long style = xml_attr_int(xml, "s", 0);
     uint32_t ref_row, ref_col;
@@ -249,10 +243,10 @@ static void read_cell(struct workbook *book, struct xml *xml, uint32_t row, uint
         *col = ref_col;
     char type = 'n';
     if (named != NULL)
-        type = strcmp(named, "s") == 0           ? 's'
-               : strcmp(named, "b") == 0         ? 'b'
-               : strcmp(named, "n") == 0         ? 'n'
-                                                 : 't'; /* text: inlineStr, str, e, d */
+        type = strcmp(named, "s") == 0   ? 's'
+               : strcmp(named, "b") == 0 ? 'b'
+               : strcmp(named, "n") == 0 ? 'n'
+                                         : 't'; /* text: inlineStr, str, e, d */
     flow_text_clear(text);
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
@@ -269,8 +263,7 @@ static void read_cell(struct workbook *book, struct xml *xml, uint32_t row, uint
     (*col)++;
 }
 
-static void read_rows(struct workbook *book, struct xml *xml)
-{
+static void read_rows(struct workbook *book, struct xml *xml) {
     struct flow_text text = {0};
     uint32_t row = 0, col = 0;
     bool any = false;
@@ -288,8 +281,7 @@ static void read_rows(struct workbook *book, struct xml *xml)
     flow_text_fini(&text);
 }
 
-static void read_merge(struct workbook *book, struct xml *xml)
-{
+static void read_merge(struct workbook *book, struct xml *xml) {
     const char *range = xml_attr(xml, "ref"), *next;
     struct merge merge;
     if (range == NULL || book->n_merges >= MAX_MERGES ||
@@ -304,25 +296,22 @@ static void read_merge(struct workbook *book, struct xml *xml)
     book->merges[book->n_merges++] = merge;
 }
 
-/* ---- a sheet's cells to tables ---------------------------------------------------------------- */
+/* ---- a sheet's cells to tables ------------------------------------------------------------- */
 
-static int compare_cells(const void *a, const void *b)
-{
+static int compare_cells(const void *a, const void *b) {
     const struct sheet_cell *x = a, *y = b;
     if (x->row != y->row)
         return x->row < y->row ? -1 : 1;
     return x->col < y->col ? -1 : x->col > y->col;
 }
 
-static void spread_merges(struct workbook *book)
-{
+static void spread_merges(struct workbook *book) {
     for (size_t i = 0; i < book->n_merges; i++) {
         const struct merge *merge = &book->merges[i];
         struct sheet_cell key = {.row = merge->row, .col = (uint16_t)merge->col};
-        struct sheet_cell *cell =
-            book->n_cells == 0
-                ? NULL
-                : bsearch(&key, book->cells, book->n_cells, sizeof(key), compare_cells);
+        struct sheet_cell *cell = book->n_cells == 0 ? NULL
+                                                     : bsearch(&key, book->cells, book->n_cells,
+                                                               sizeof(key), compare_cells);
         if (cell == NULL)
             continue;
         uint32_t rows = merge->end_row - merge->row + 1;
@@ -331,8 +320,7 @@ static void spread_merges(struct workbook *book)
     }
 }
 
-static void place_item(struct workbook *book, struct flow_item *item)
-{
+static void place_item(struct workbook *book, struct flow_item *item) {
     if (item == NULL)
         return;
     item->flags = book->unseen;
@@ -340,8 +328,7 @@ static void place_item(struct workbook *book, struct flow_item *item)
 }
 
 /* Cells [from, to): rows without a gap, at most 5,000 of them. */
-static void add_region(struct workbook *book, size_t from, size_t to)
-{
+static void add_region(struct workbook *book, size_t from, size_t to) {
     struct flow *flow = book->ooxml->flow;
     if (to - from == 1) {
         place_item(book, flow_add(flow, DOC_PARAGRAPH, 0, book->cells[from].text));
@@ -368,8 +355,7 @@ static void add_region(struct workbook *book, size_t from, size_t to)
     flow_table_fini(&table);
 }
 
-static void add_cells(struct workbook *book)
-{
+static void add_cells(struct workbook *book) {
     qsort(book->cells, book->n_cells, sizeof(*book->cells), compare_cells);
     spread_merges(book);
     size_t from = 0;
@@ -377,8 +363,8 @@ static void add_cells(struct workbook *book)
     for (size_t i = 0; i < book->n_cells; i++) {
         const struct sheet_cell *cell = &book->cells[i];
         uint32_t end = cell->row + cell->row_span - 1;
-        if (i > from && (cell->row > reach + 1 ||
-                         cell->row - book->cells[from].row >= FLOW_TABLE_ROWS)) {
+        if (i > from &&
+            (cell->row > reach + 1 || cell->row - book->cells[from].row >= FLOW_TABLE_ROWS)) {
             add_region(book, from, i);
             from = i;
         }
@@ -388,11 +374,10 @@ static void add_cells(struct workbook *book)
         add_region(book, from, book->n_cells);
 }
 
-/* ---- sheets ----------------------------------------------------------------------------------- */
+/* ---- sheets -------------------------------------------------------------------------------- */
 
 static void add_text(struct workbook *book, enum doc_element_kind kind, const char *text,
-                     uint8_t flags)
-{
+                     uint8_t flags) {
     struct flow_item *item = flow_add(book->ooxml->flow, kind, 0, text);
     place_item(book, item);
     if (item != NULL)
@@ -400,8 +385,7 @@ static void add_text(struct workbook *book, enum doc_element_kind kind, const ch
 }
 
 /* Text boxes, pictures and charts that lie on a sheet. */
-static bool read_drawing(struct workbook *book, const char *part, struct error *err)
-{
+static bool read_drawing(struct workbook *book, const char *part, struct error *err) {
     struct ooxml_rels rels;
     struct xml xml;
     if (!ooxml_zip_has(book->ooxml->zip, part))
@@ -435,8 +419,7 @@ static bool read_drawing(struct workbook *book, const char *part, struct error *
     return xml_close(&xml, ok ? err : NULL) && ok;
 }
 
-static bool read_comments(struct workbook *book, const char *part, struct error *err)
-{
+static bool read_comments(struct workbook *book, const char *part, struct error *err) {
     struct xml xml;
     if (!ooxml_zip_has(book->ooxml->zip, part))
         return true;
@@ -456,8 +439,7 @@ static bool read_comments(struct workbook *book, const char *part, struct error 
 }
 
 static bool read_sheet(struct workbook *book, const char *name, const char *part,
-                       struct error *err)
-{
+                       struct error *err) {
     struct ooxml_rels rels;
     struct xml xml;
     struct flow_item *heading = flow_add(book->ooxml->flow, DOC_HEADING, 1, name);
@@ -484,8 +466,7 @@ static bool read_sheet(struct workbook *book, const char *name, const char *part
            (comments == NULL || read_comments(book, comments, err));
 }
 
-static bool read_workbook(struct workbook *book, struct xml *xml, struct error *err)
-{
+static bool read_workbook(struct workbook *book, struct xml *xml, struct error *err) {
     int n_shown = 0;
     while (xml_next(xml, -1)) {
         if (xml_at(xml, "s:workbookPr")) {
@@ -503,8 +484,7 @@ static bool read_workbook(struct workbook *book, struct xml *xml, struct error *
     return true;
 }
 
-bool ooxml_sheets(struct ooxml *ooxml, const char *part, struct error *err)
-{
+bool ooxml_sheets(struct ooxml *ooxml, const char *part, struct error *err) {
     struct workbook book = {.ooxml = ooxml, .scratch = {.max = 65536}};
     struct xml xml;
     bool ok = ooxml_rels_read(&book.rels, ooxml, part, err) &&

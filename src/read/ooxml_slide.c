@@ -1,7 +1,7 @@
 /* A presentation's slides as a flow, in the order they are shown.
  *
- * page_hint is the slide's place among those shown: LibreOffice leaves hidden slides out of the PDF,
- * so their items have none and are marked unseen, as notes and comments are. */
+ * page_hint is the slide's place among those shown: LibreOffice leaves hidden slides out of the
+ * PDF, so their items have none and are marked unseen, as notes and comments are. */
 #include "read/ooxml.h"
 
 #include <string.h>
@@ -10,8 +10,8 @@ struct deck {
     struct ooxml *ooxml;
     struct ooxml_rels rels; /* of the part being read */
     int page_hint;
-    uint8_t unseen;    /* FLOW_UNSEEN on hidden slides */
-    bool notes;        /* reading a slide's notes: only the body's text counts */
+    uint8_t unseen; /* FLOW_UNSEEN on hidden slides */
+    bool notes;     /* reading a slide's notes: only the body's text counts */
     struct error err;
     bool failed;
 };
@@ -22,16 +22,14 @@ struct shape {
     const char *description; /* of a picture or drawing; arena's */
 };
 
-static void fail(struct deck *deck, const struct error *err)
-{
+static void fail(struct deck *deck, const struct error *err) {
     if (!deck->failed)
         deck->err = *err;
     deck->failed = true;
 }
 
 static void add(struct deck *deck, enum doc_element_kind kind, int level, const char *text,
-                uint8_t flags)
-{
+                uint8_t flags) {
     struct flow_item *item = flow_add(deck->ooxml->flow, kind, level, text);
     if (item == NULL)
         return;
@@ -39,8 +37,7 @@ static void add(struct deck *deck, enum doc_element_kind kind, int level, const 
     item->page_hint = deck->page_hint;
 }
 
-static void read_placeholder(struct xml *xml, struct shape *shape)
-{
+static void read_placeholder(struct xml *xml, struct shape *shape) {
     const char *type = xml_attr(xml, "type");
     shape->placeholder = true;
     if (type == NULL || strcmp(type, "body") == 0 || strcmp(type, "obj") == 0)
@@ -54,7 +51,7 @@ static void read_placeholder(struct xml *xml, struct shape *shape)
         shape->furniture = true;
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------------- */
 
 struct line {
     struct flow_text text;
@@ -63,8 +60,7 @@ struct line {
     bool formula, has_text;
 };
 
-static void read_line_properties(struct xml *xml, struct line *line)
-{
+static void read_line_properties(struct xml *xml, struct line *line) {
     line->level = (int)xml_attr_int(xml, "lvl", 0);
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
@@ -77,8 +73,7 @@ static void read_line_properties(struct xml *xml, struct line *line)
     }
 }
 
-static void read_line(struct xml *xml, struct line *line)
-{
+static void read_line(struct xml *xml, struct line *line) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "a:pPr")) {
@@ -98,8 +93,7 @@ static void read_line(struct xml *xml, struct line *line)
     }
 }
 
-static void add_line(struct deck *deck, const struct shape *shape, struct line *line)
-{
+static void add_line(struct deck *deck, const struct shape *shape, struct line *line) {
     if (line->text.buf.len == 0)
         return;
     const char *text = line->text.buf.data;
@@ -116,8 +110,7 @@ static void add_line(struct deck *deck, const struct shape *shape, struct line *
     }
 }
 
-static void read_text_body(struct deck *deck, struct xml *xml, struct shape *shape)
-{
+static void read_text_body(struct deck *deck, struct xml *xml, struct shape *shape) {
     int depth = xml->depth;
     struct flow_text title = {0};
     while (xml_next(xml, depth)) {
@@ -149,10 +142,9 @@ static void read_text_body(struct deck *deck, struct xml *xml, struct shape *sha
     flow_text_fini(&title);
 }
 
-/* ---- tables ----------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------- */
 
-static void read_table(struct deck *deck, struct xml *xml)
-{
+static void read_table(struct deck *deck, struct xml *xml) {
     struct flow_table table = {0};
     struct flow_text text = {0};
     size_t row = 0, col = 0;
@@ -188,10 +180,9 @@ static void read_table(struct deck *deck, struct xml *xml)
     flow_text_fini(&text);
 }
 
-/* ---- shapes ----------------------------------------------------------------------------------- */
+/* ---- shapes -------------------------------------------------------------------------------- */
 
-static void read_description(struct deck *deck, struct xml *xml, struct shape *shape)
-{
+static void read_description(struct deck *deck, struct xml *xml, struct shape *shape) {
     const char *text = xml_attr(xml, "descr");
     if (text == NULL || text[0] == '\0')
         text = xml_attr(xml, "title");
@@ -200,13 +191,11 @@ static void read_description(struct deck *deck, struct xml *xml, struct shape *s
 }
 
 /* A chart's or diagram's words: seen on the page, told as a picture's text. */
-static void read_foreign(struct deck *deck, const char *part, bool chart)
-{
+static void read_foreign(struct deck *deck, const char *part, bool chart) {
     struct flow_text text = {0};
     struct error err;
-    if (part != NULL &&
-        !(chart ? ooxml_chart_text(&text, deck->ooxml, part, &err)
-                : ooxml_diagram_text(&text, deck->ooxml, part, &err)))
+    if (part != NULL && !(chart ? ooxml_chart_text(&text, deck->ooxml, part, &err)
+                                : ooxml_diagram_text(&text, deck->ooxml, part, &err)))
         fail(deck, &err);
     if (text.buf.len > 0)
         add(deck, DOC_PICTURE, 0, text.buf.data, 0);
@@ -214,8 +203,7 @@ static void read_foreign(struct deck *deck, const char *part, bool chart)
 }
 
 /* p:sp, p:pic, p:graphicFrame. Groups are walked through. */
-static void read_shape(struct deck *deck, struct xml *xml)
-{
+static void read_shape(struct deck *deck, struct xml *xml) {
     struct shape shape = {0};
     bool picture = xml_at(xml, "p:pic");
     int depth = xml->depth;
@@ -236,12 +224,10 @@ static void read_shape(struct deck *deck, struct xml *xml)
             xml_skip(xml);
     }
     if (!deck->notes && (picture || shape.description != NULL))
-        add(deck, DOC_PICTURE, 0, shape.description == NULL ? "" : shape.description,
-            FLOW_UNSEEN);
+        add(deck, DOC_PICTURE, 0, shape.description == NULL ? "" : shape.description, FLOW_UNSEEN);
 }
 
-static void read_shapes(struct deck *deck, struct xml *xml)
-{
+static void read_shapes(struct deck *deck, struct xml *xml) {
     while (xml_next(xml, -1)) {
         if (xml_at(xml, "p:sp") || xml_at(xml, "p:pic") || xml_at(xml, "p:graphicFrame") ||
             xml_at(xml, "p:cxnSp"))
@@ -251,10 +237,9 @@ static void read_shapes(struct deck *deck, struct xml *xml)
     }
 }
 
-/* ---- slides ----------------------------------------------------------------------------------- */
+/* ---- slides -------------------------------------------------------------------------------- */
 
-static bool read_notes(struct deck *deck, const char *part, struct error *err)
-{
+static bool read_notes(struct deck *deck, const char *part, struct error *err) {
     if (!ooxml_zip_has(deck->ooxml->zip, part))
         return true;
     struct xml xml;
@@ -266,8 +251,7 @@ static bool read_notes(struct deck *deck, const char *part, struct error *err)
     return xml_close(&xml, err);
 }
 
-static bool read_comments(struct deck *deck, const char *part, struct error *err)
-{
+static bool read_comments(struct deck *deck, const char *part, struct error *err) {
     if (!ooxml_zip_has(deck->ooxml->zip, part))
         return true;
     struct xml xml;
@@ -286,8 +270,7 @@ static bool read_comments(struct deck *deck, const char *part, struct error *err
     return xml_close(&xml, err);
 }
 
-static bool read_slide(struct deck *deck, const char *part, int *n_shown, struct error *err)
-{
+static bool read_slide(struct deck *deck, const char *part, int *n_shown, struct error *err) {
     struct xml xml;
     if (!ooxml_zip_has(deck->ooxml->zip, part))
         return true;
@@ -313,8 +296,7 @@ static bool read_slide(struct deck *deck, const char *part, int *n_shown, struct
 }
 
 /* The same footer on every slide is furniture from its second time on. */
-static void mark_repeated(struct flow *flow)
-{
+static void mark_repeated(struct flow *flow) {
     enum { MAX_KNOWN = 64 };
     const char *known[MAX_KNOWN];
     size_t n = 0;
@@ -332,8 +314,7 @@ static void mark_repeated(struct flow *flow)
     }
 }
 
-bool ooxml_slides(struct ooxml *ooxml, const char *part, struct error *err)
-{
+bool ooxml_slides(struct ooxml *ooxml, const char *part, struct error *err) {
     struct ooxml_rels rels;
     struct xml xml;
     if (!ooxml_rels_read(&rels, ooxml, part, err) || !xml_open(&xml, ooxml->zip, part, err))

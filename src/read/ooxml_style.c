@@ -9,8 +9,7 @@
 #define MAX_LISTS 50000
 #define MAX_CHAIN 16 /* styles based on each other */
 
-static void *grow(struct arena *arena, void *items, size_t n, size_t size)
-{
+static void *grow(struct arena *arena, void *items, size_t n, size_t size) {
     if ((n & (n - 1)) != 0) /* grown at powers of two */
         return items;
     void *more = arena_alloc(arena, (n == 0 ? 1 : n * 2) * size);
@@ -19,8 +18,7 @@ static void *grow(struct arena *arena, void *items, size_t n, size_t size)
     return more;
 }
 
-static void judge_name(struct word_style *style, const char *name)
-{
+static void judge_name(struct word_style *style, const char *name) {
     if (strncasecmp(name, "heading ", 8) == 0 && name[8] >= '1' && name[8] <= '9') {
         style->kind = DOC_HEADING;
         style->level = name[8] > '6' ? 6 : name[8] - '0';
@@ -37,11 +35,9 @@ static void judge_name(struct word_style *style, const char *name)
     }
 }
 
-static void read_style(struct word_style *style, struct xml *xml, struct arena *arena)
-{
+static void read_style(struct word_style *style, struct xml *xml, struct arena *arena) {
     int depth = xml->depth;
-    *style = (struct word_style){
-        .kind = DOC_PARAGRAPH, .level = -1, .num_id = -1, .num_level = -1};
+    *style = (struct word_style){.kind = DOC_PARAGRAPH, .level = -1, .num_id = -1, .num_level = -1};
     const char *id = xml_attr(xml, "styleId");
     style->id = arena_strdup(arena, id == NULL ? "" : id);
     while (xml_next(xml, depth)) {
@@ -64,8 +60,7 @@ static void read_style(struct word_style *style, struct xml *xml, struct arena *
 }
 
 bool word_styles_read(struct word_styles *out, struct ooxml *ooxml, const char *part,
-                      struct error *err)
-{
+                      struct error *err) {
     memset(out, 0, sizeof(*out));
     if (part == NULL || !ooxml_zip_has(ooxml->zip, part))
         return true;
@@ -90,8 +85,7 @@ bool word_styles_read(struct word_styles *out, struct ooxml *ooxml, const char *
     return xml_close(&xml, err);
 }
 
-static const struct word_style *find_style(const struct word_styles *styles, const char *id)
-{
+static const struct word_style *find_style(const struct word_styles *styles, const char *id) {
     for (size_t i = 0; i < styles->n; i++) {
         if (strcmp(styles->items[i].id, id) == 0)
             return &styles->items[i];
@@ -99,10 +93,8 @@ static const struct word_style *find_style(const struct word_styles *styles, con
     return NULL;
 }
 
-struct word_style word_style_resolve(const struct word_styles *styles, const char *id)
-{
-    struct word_style out = {
-        .kind = DOC_PARAGRAPH, .level = -1, .num_id = -1, .num_level = -1};
+struct word_style word_style_resolve(const struct word_styles *styles, const char *id) {
+    struct word_style out = {.kind = DOC_PARAGRAPH, .level = -1, .num_id = -1, .num_level = -1};
     const char *next = id != NULL ? id : styles->standard;
     for (int i = 0; next != NULL && i < MAX_CHAIN; i++) {
         const struct word_style *style = find_style(styles, next);
@@ -110,8 +102,7 @@ struct word_style word_style_resolve(const struct word_styles *styles, const cha
             break;
         if (out.level < 0 && style->level >= 0) {
             out.level = style->level;
-            out.kind = style->kind == DOC_PARAGRAPH && style->level > 0 ? DOC_HEADING
-                                                                        : style->kind;
+            out.kind = style->kind == DOC_PARAGRAPH && style->level > 0 ? DOC_HEADING : style->kind;
         }
         if (out.num_id < 0)
             out.num_id = style->num_id;
@@ -124,10 +115,9 @@ struct word_style word_style_resolve(const struct word_styles *styles, const cha
     return out;
 }
 
-/* ---- lists ------------------------------------------------------------------------------------ */
+/* ---- lists --------------------------------------------------------------------------------- */
 
-static void read_abstract(struct word_list *list, struct xml *xml, struct arena *arena)
-{
+static void read_abstract(struct word_list *list, struct xml *xml, struct arena *arena) {
     int depth = xml->depth;
     memset(list, 0, sizeof(*list));
     list->abstract_id = xml_attr_int(xml, "abstractNumId", -1);
@@ -149,8 +139,7 @@ static void read_abstract(struct word_list *list, struct xml *xml, struct arena 
 }
 
 bool word_lists_read(struct word_lists *out, struct ooxml *ooxml, const char *part,
-                     struct error *err)
-{
+                     struct error *err) {
     memset(out, 0, sizeof(*out));
     if (part == NULL || !ooxml_zip_has(ooxml->zip, part))
         return true;
@@ -159,8 +148,8 @@ bool word_lists_read(struct word_lists *out, struct ooxml *ooxml, const char *pa
         return false;
     while (xml_next(&xml, -1) && out->n_abstracts + out->n_nums < MAX_LISTS) {
         if (xml_at(&xml, "w:abstractNum")) {
-            out->abstracts =
-                grow(ooxml->arena, out->abstracts, out->n_abstracts, sizeof(*out->abstracts));
+            out->abstracts = grow(ooxml->arena, out->abstracts, out->n_abstracts,
+                                  sizeof(*out->abstracts));
             read_abstract(&out->abstracts[out->n_abstracts++], &xml, ooxml->arena);
         } else if (xml_at(&xml, "w:num")) {
             out->nums = grow(ooxml->arena, out->nums, out->n_nums, sizeof(*out->nums));
@@ -177,8 +166,7 @@ bool word_lists_read(struct word_lists *out, struct ooxml *ooxml, const char *pa
     return xml_close(&xml, err);
 }
 
-static const struct word_list *find_abstract(const struct word_lists *lists, long num_id)
-{
+static const struct word_list *find_abstract(const struct word_lists *lists, long num_id) {
     long abstract_id = -1;
     for (size_t i = 0; i < lists->n_nums; i++) {
         if (lists->nums[i].num_id == num_id)
@@ -192,8 +180,7 @@ static const struct word_list *find_abstract(const struct word_lists *lists, lon
 }
 
 bool word_list_ordered(const struct word_lists *lists, const struct word_styles *styles,
-                       long num_id, int level)
-{
+                       long num_id, int level) {
     const struct word_list *list = find_abstract(lists, num_id);
     if (list != NULL && list->style_link != NULL) {
         struct word_style linked = word_style_resolve(styles, list->style_link);

@@ -58,18 +58,16 @@ struct paragraph {
 static void read_blocks(struct word *word, struct xml *xml, struct target *target);
 static void read_table(struct word *word, struct xml *xml, struct target *target);
 
-static bool is_left_out(const struct xml *xml)
-{
+static bool is_left_out(const struct xml *xml) {
     return xml_at(xml, "w:del") || xml_at(xml, "w:moveFrom") || xml_at(xml, "e:Fallback") ||
            xml_at(xml, "w:instrText") || xml_at(xml, "w:delText") || xml_at(xml, "w:rPr") ||
            xml_at(xml, "w:sdtPr") || xml_at(xml, "w:sdtEndPr") || xml_at(xml, "w:rt") ||
            xml_at(xml, "w:tblPr") || xml_at(xml, "w:tblGrid") || xml_at(xml, "w:delInstrText");
 }
 
-/* ---- notes, headers, footers -------------------------------------------------------------------- */
+/* ---- notes, headers, footers --------------------------------------------------------------- */
 
-static void splice_note(struct notes *notes, long id, struct flow *into)
-{
+static void splice_note(struct notes *notes, long id, struct flow *into) {
     for (size_t i = 0; i < notes->n; i++) {
         if (notes->items[i].id == id && !notes->items[i].used) {
             notes->items[i].used = true;
@@ -79,17 +77,15 @@ static void splice_note(struct notes *notes, long id, struct flow *into)
     }
 }
 
-static void fail(struct word *word, const struct error *err)
-{
+static void fail(struct word *word, const struct error *err) {
     if (!word->failed)
         word->err = *err;
     word->failed = true;
 }
 
 /* Footnotes, endnotes or comments: each `element` of the part is one. */
-static void read_notes(struct word *word, struct notes *notes, const char *rel,
-                       const char *element, enum doc_element_kind kind, uint8_t flags)
-{
+static void read_notes(struct word *word, struct notes *notes, const char *rel, const char *element,
+                       enum doc_element_kind kind, uint8_t flags) {
     const char *part = ooxml_rel_of_type(&word->main_rels, rel);
     if (part == NULL || !ooxml_zip_has(word->ooxml->zip, part))
         return;
@@ -121,8 +117,7 @@ static void read_notes(struct word *word, struct notes *notes, const char *rel,
         struct note *note = &notes->items[notes->n++];
         note->flow.arena = word->ooxml->arena;
         note->id = xml_attr_int(&xml, "id", -1);
-        struct target target = {
-            .flow = &note->flow, .forced = true, .kind = kind, .flags = flags};
+        struct target target = {.flow = &note->flow, .forced = true, .kind = kind, .flags = flags};
         read_blocks(word, &xml, &target);
     }
     word->rels = outer;
@@ -130,8 +125,7 @@ static void read_notes(struct word *word, struct notes *notes, const char *rel,
         fail(word, &err);
 }
 
-static void read_furniture(struct word *word, const char *part, bool header)
-{
+static void read_furniture(struct word *word, const char *part, bool header) {
     for (size_t i = 0; i < word->n_furniture; i++) {
         if (strcmp(word->furniture[i], part) == 0)
             return;
@@ -160,8 +154,7 @@ static void read_furniture(struct word *word, const char *part, bool header)
 }
 
 /* The headers and footers a section shows; the first page's only where it is set apart. */
-static void read_section(struct word *word, struct xml *xml)
-{
+static void read_section(struct word *word, struct xml *xml) {
     enum { MAX_REFERENCES = 6 };
     struct {
         const char *part;
@@ -190,10 +183,9 @@ static void read_section(struct word *word, struct xml *xml)
     }
 }
 
-/* ---- paragraphs ------------------------------------------------------------------------------- */
+/* ---- paragraphs ---------------------------------------------------------------------------- */
 
-static void read_properties(struct word *word, struct xml *xml, struct paragraph *paragraph)
-{
+static void read_properties(struct word *word, struct xml *xml, struct paragraph *paragraph) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "w:pStyle")) {
@@ -221,16 +213,14 @@ static void read_properties(struct word *word, struct xml *xml, struct paragraph
 }
 
 static void add_unseen(struct flow *flow, enum doc_element_kind kind, const char *text,
-                       uint8_t flags)
-{
+                       uint8_t flags) {
     struct flow_item *item = flow_add(flow, kind, 0, text);
     if (item != NULL)
         item->flags = flags;
 }
 
 /* A drawing: its description, the text of its shapes, its chart or diagram. */
-static void read_drawing(struct word *word, struct xml *xml, struct flow *later)
-{
+static void read_drawing(struct word *word, struct xml *xml, struct flow *later) {
     int depth = xml->depth;
     struct flow_text description = {0}, words = {0};
     bool picture = false;
@@ -268,8 +258,7 @@ static void read_drawing(struct word *word, struct xml *xml, struct flow *later)
 }
 
 /* VML, as older files have it: shapes with alt text, pictures, text boxes. */
-static void read_vml(struct word *word, struct xml *xml, struct flow *later)
-{
+static void read_vml(struct word *word, struct xml *xml, struct flow *later) {
     int depth = xml->depth;
     struct flow_text description = {0};
     bool picture = false;
@@ -293,8 +282,7 @@ static void read_vml(struct word *word, struct xml *xml, struct flow *later)
 }
 
 /* What may stand inside a run that is not text. True where it was taken. */
-static bool read_hanging(struct word *word, struct xml *xml, struct paragraph *paragraph)
-{
+static bool read_hanging(struct word *word, struct xml *xml, struct paragraph *paragraph) {
     if (xml_at(xml, "w:drawing"))
         read_drawing(word, xml, &paragraph->later);
     else if (xml_at(xml, "w:pict") || xml_at(xml, "w:object"))
@@ -310,8 +298,7 @@ static bool read_hanging(struct word *word, struct xml *xml, struct paragraph *p
     return true;
 }
 
-static void read_symbol(struct xml *xml, struct flow_text *text)
-{
+static void read_symbol(struct xml *xml, struct flow_text *text) {
     const char *code = xml_attr(xml, "char");
     unsigned long c = code == NULL ? 0 : strtoul(code, NULL, 16);
     if (c < 0x20 || c >= 0xE000) /* a symbol font's private place says nothing */
@@ -321,8 +308,7 @@ static void read_symbol(struct xml *xml, struct flow_text *text)
 }
 
 /* Runs and what wraps them (links, fields, insertions, content controls). */
-static void read_runs(struct word *word, struct xml *xml, struct paragraph *paragraph)
-{
+static void read_runs(struct word *word, struct xml *xml, struct paragraph *paragraph) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml->name == NULL)
@@ -353,8 +339,7 @@ static void read_runs(struct word *word, struct xml *xml, struct paragraph *para
     }
 }
 
-static void add_paragraph(struct word *word, struct paragraph *paragraph, struct target *target)
-{
+static void add_paragraph(struct word *word, struct paragraph *paragraph, struct target *target) {
     struct flow_text *text = &paragraph->text;
     if (text->buf.len == 0)
         return;
@@ -393,8 +378,7 @@ static void add_paragraph(struct word *word, struct paragraph *paragraph, struct
         item->flags = flags;
 }
 
-static void read_paragraph(struct word *word, struct xml *xml, struct target *target)
-{
+static void read_paragraph(struct word *word, struct xml *xml, struct target *target) {
     struct paragraph paragraph = {
         .style = word_style_resolve(&word->styles, NULL), .num_id = -1, .num_level = -1};
     paragraph.later.arena = word->ooxml->arena;
@@ -406,7 +390,7 @@ static void read_paragraph(struct word *word, struct xml *xml, struct target *ta
     flow_text_fini(&paragraph.text);
 }
 
-/* ---- tables ----------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------- */
 
 struct table {
     struct flow_table cells;
@@ -421,8 +405,7 @@ struct cell_properties {
     bool continues, starts; /* a vertical merge */
 };
 
-static void read_cell_properties(struct xml *xml, struct cell_properties *out)
-{
+static void read_cell_properties(struct xml *xml, struct cell_properties *out) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "w:gridSpan")) {
@@ -439,8 +422,7 @@ static void read_cell_properties(struct xml *xml, struct cell_properties *out)
 }
 
 static void add_cell(struct word *word, struct table *table, const struct cell_properties *cell,
-                     struct flow_text *text)
-{
+                     struct flow_text *text) {
     struct flow_cell *cells = table->cells.cells;
     size_t end = table->col + cell->col_span;
     end = end > MAX_COLUMNS ? MAX_COLUMNS : end;
@@ -459,8 +441,7 @@ static void add_cell(struct word *word, struct table *table, const struct cell_p
         table->owner[table->col] = owner;
 }
 
-static void read_cell(struct word *word, struct xml *xml, struct table *table)
-{
+static void read_cell(struct word *word, struct xml *xml, struct table *table) {
     struct cell_properties cell = {.col_span = 1};
     struct flow_text text = {0};
     struct target target = {.flow = &table->later, .cell = &text};
@@ -479,8 +460,7 @@ static void read_cell(struct word *word, struct xml *xml, struct table *table)
     flow_text_fini(&text);
 }
 
-static void read_row(struct word *word, struct xml *xml, struct table *table)
-{
+static void read_row(struct word *word, struct xml *xml, struct table *table) {
     int depth = xml->depth;
     table->col = 0;
     table->header_row = false;
@@ -505,8 +485,7 @@ static void read_row(struct word *word, struct xml *xml, struct table *table)
 }
 
 /* Rows past the limit of one table begin another. */
-static void end_table(struct word *word, struct table *table, struct target *target)
-{
+static void end_table(struct word *word, struct table *table, struct target *target) {
     (void)word;
     bool any_header = false;
     size_t n_rows = table->row;
@@ -520,8 +499,7 @@ static void end_table(struct word *word, struct table *table, struct target *tar
         table->owner[i] = -1;
 }
 
-static void read_table(struct word *word, struct xml *xml, struct target *target)
-{
+static void read_table(struct word *word, struct xml *xml, struct target *target) {
     struct table *table = mem_alloc(sizeof(*table));
     table->later.arena = word->ooxml->arena;
     for (size_t i = 0; i <= MAX_COLUMNS; i++)
@@ -542,10 +520,9 @@ static void read_table(struct word *word, struct xml *xml, struct target *target
     mem_free(table);
 }
 
-/* ---- the document ----------------------------------------------------------------------------- */
+/* ---- the document -------------------------------------------------------------------------- */
 
-static void read_blocks(struct word *word, struct xml *xml, struct target *target)
-{
+static void read_blocks(struct word *word, struct xml *xml, struct target *target) {
     int depth = xml->depth;
     while (xml_next(xml, depth)) {
         if (xml_at(xml, "w:p")) {
@@ -566,22 +543,19 @@ static void read_blocks(struct word *word, struct xml *xml, struct target *targe
     }
 }
 
-static void add_unused(struct notes *notes, struct flow *flow)
-{
+static void add_unused(struct notes *notes, struct flow *flow) {
     for (size_t i = 0; i < notes->n; i++) {
         if (!notes->items[i].used)
             flow_splice(flow, &notes->items[i].flow);
     }
 }
 
-bool ooxml_word(struct ooxml *ooxml, const char *part, struct error *err)
-{
+bool ooxml_word(struct ooxml *ooxml, const char *part, struct error *err) {
     struct word word = {.ooxml = ooxml};
     word.headers.arena = word.footers.arena = ooxml->arena;
     struct flow body = {.arena = ooxml->arena};
     if (!ooxml_rels_read(&word.main_rels, ooxml, part, err) ||
-        !word_styles_read(&word.styles, ooxml, ooxml_rel_of_type(&word.main_rels, "styles"),
-                          err) ||
+        !word_styles_read(&word.styles, ooxml, ooxml_rel_of_type(&word.main_rels, "styles"), err) ||
         !word_lists_read(&word.lists, ooxml, ooxml_rel_of_type(&word.main_rels, "numbering"), err))
         return false;
     read_notes(&word, &word.footnotes, "footnotes", "w:footnote", DOC_FOOTNOTE, 0);

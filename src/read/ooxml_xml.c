@@ -1,8 +1,8 @@
 /* A walker over one part's XML, by libxml2's pull reader.
  *
  * No entity is ever defined: a part with a DOCTYPE is refused before parsing (forbidden_xml), and
- * again should the parser meet one. Nothing is loaded, nesting ends at libxml2's 256 levels, and the
- * number of nodes is bounded. */
+ * again should the parser meet one. Nothing is loaded, nesting ends at libxml2's 256 levels, and
+ * the number of nodes is bounded. */
 #include "read/ooxml.h"
 
 #include <stdlib.h>
@@ -10,22 +10,19 @@
 
 #define MAX_NODES ((uint64_t)100 << 20)
 
-static xmlParserInputPtr load_nothing(const char *url, const char *id, xmlParserCtxtPtr context)
-{
+static xmlParserInputPtr load_nothing(const char *url, const char *id, xmlParserCtxtPtr context) {
     (void)url;
     (void)id;
     (void)context;
     return NULL;
 }
 
-static void say_nothing(void *context, const char *format, ...)
-{
+static void say_nothing(void *context, const char *format, ...) {
     (void)context;
     (void)format;
 }
 
-void xml_prepare(void)
-{
+void xml_prepare(void) {
     xmlInitParser();
     xmlSetExternalEntityLoader(load_nothing);
     xmlSetGenericErrorFunc(NULL, say_nothing);
@@ -36,8 +33,7 @@ void xml_prepare(void)
 
 /* A DOCTYPE before the first element, in any encoding that keeps ASCII's bytes (UTF-16's zero bytes
  * are passed over). */
-static bool has_doctype(const char *data, size_t len)
-{
+static bool has_doctype(const char *data, size_t len) {
     enum { PLAIN, COMMENT, INSTRUCTION } in = PLAIN;
     uint32_t tail = 0;
     for (size_t i = 0; i < len; i++) {
@@ -61,8 +57,7 @@ static bool has_doctype(const char *data, size_t len)
     return false;
 }
 
-bool xml_open(struct xml *xml, struct ooxml_zip *zip, const char *part, struct error *err)
-{
+bool xml_open(struct xml *xml, struct ooxml_zip *zip, const char *part, struct error *err) {
     memset(xml, 0, sizeof(*xml));
     xml->part = part;
     xml->depth = -1;
@@ -74,10 +69,9 @@ bool xml_open(struct xml *xml, struct ooxml_zip *zip, const char *part, struct e
         return error_set_code(err, ERROR_INPUT, "forbidden_xml", "%s has a DOCTYPE", part);
     }
     xml_prepare();
-    xml->reader =
-        xmlReaderForMemory(xml->data, (int)len, NULL, NULL,
-                           XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
-                               XML_PARSE_COMPACT);
+    xml->reader = xmlReaderForMemory(xml->data, (int)len, NULL, NULL,
+                                     XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
+                                         XML_PARSE_COMPACT);
     if (xml->reader == NULL) {
         mem_free(xml->data);
         return error_set_code(err, ERROR_INTERNAL, "out_of_memory", "no memory for %s", part);
@@ -85,8 +79,7 @@ bool xml_open(struct xml *xml, struct ooxml_zip *zip, const char *part, struct e
     return true;
 }
 
-bool xml_close(struct xml *xml, struct error *err)
-{
+bool xml_close(struct xml *xml, struct error *err) {
     xmlFreeTextReader(xml->reader);
     mem_free(xml->data);
     if (xml->failed && err != NULL)
@@ -94,8 +87,7 @@ bool xml_close(struct xml *xml, struct error *err)
     return !xml->failed;
 }
 
-static char classify(const char *uri)
-{
+static char classify(const char *uri) {
     static const struct {
         const char *word;
         char ns;
@@ -126,8 +118,7 @@ static char classify(const char *uri)
     return '?';
 }
 
-static char ns_of(struct xml *xml, const xmlChar *uri)
-{
+static char ns_of(struct xml *xml, const xmlChar *uri) {
     if (uri == NULL)
         return '-';
     if (uri != xml->last_uri) { /* the reader interns them */
@@ -137,8 +128,7 @@ static char ns_of(struct xml *xml, const xmlChar *uri)
     return xml->last_ns;
 }
 
-static bool fail(struct xml *xml)
-{
+static bool fail(struct xml *xml) {
     xml->failed = true;
     xml->type = XML_READER_TYPE_NONE;
     xml->name = NULL;
@@ -146,19 +136,17 @@ static bool fail(struct xml *xml)
 }
 
 /* One node on. False at the end or on damage. */
-static bool step(struct xml *xml)
-{
+static bool step(struct xml *xml) {
     if (xml->failed)
         return false;
     if (++xml->n_nodes > MAX_NODES) {
-        error_set_code(&xml->err, ERROR_LIMIT, "archive_limit", "%s has too many nodes",
-                       xml->part);
+        error_set_code(&xml->err, ERROR_LIMIT, "archive_limit", "%s has too many nodes", xml->part);
         return fail(xml);
     }
     int more = xmlTextReaderRead(xml->reader);
     if (more < 0) {
-        error_set_code(&xml->err, ERROR_INPUT, "corrupt", "%s is damaged XML at line %d",
-                       xml->part, xmlTextReaderGetParserLineNumber(xml->reader));
+        error_set_code(&xml->err, ERROR_INPUT, "corrupt", "%s is damaged XML at line %d", xml->part,
+                       xmlTextReaderGetParserLineNumber(xml->reader));
         return fail(xml);
     }
     if (more == 0) {
@@ -185,10 +173,8 @@ static bool step(struct xml *xml)
     return true;
 }
 
-bool xml_next(struct xml *xml, int depth)
-{
-    if (depth >= 0 && xml->depth <= depth &&
-        (xml->type != XML_READER_TYPE_ELEMENT || xml->empty))
+bool xml_next(struct xml *xml, int depth) {
+    if (depth >= 0 && xml->depth <= depth && (xml->type != XML_READER_TYPE_ELEMENT || xml->empty))
         return false; /* it has no inside, or its end was met already */
     while (step(xml)) {
         if (xml->depth <= depth)
@@ -201,20 +187,17 @@ bool xml_next(struct xml *xml, int depth)
     return false;
 }
 
-void xml_skip(struct xml *xml)
-{
+void xml_skip(struct xml *xml) {
     int depth = xml->depth;
     while (xml_next(xml, depth))
         ;
 }
 
-bool xml_at(const struct xml *xml, const char *name)
-{
+bool xml_at(const struct xml *xml, const char *name) {
     return xml->name != NULL && xml->ns == name[0] && strcmp(xml->name, name + 2) == 0;
 }
 
-const char *xml_attr(const struct xml *xml, const char *name)
-{
+const char *xml_attr(const struct xml *xml, const char *name) {
     if (xml->type != XML_READER_TYPE_ELEMENT)
         return NULL;
     bool qualified = name[0] != '\0' && name[1] == ':';
@@ -236,8 +219,7 @@ const char *xml_attr(const struct xml *xml, const char *name)
     return NULL;
 }
 
-long xml_attr_int(const struct xml *xml, const char *name, long fallback)
-{
+long xml_attr_int(const struct xml *xml, const char *name, long fallback) {
     const char *value = xml_attr(xml, name);
     if (value == NULL)
         return fallback;
@@ -246,16 +228,14 @@ long xml_attr_int(const struct xml *xml, const char *name, long fallback)
     return end == value ? fallback : number;
 }
 
-bool xml_attr_true(const struct xml *xml, const char *name, bool fallback)
-{
+bool xml_attr_true(const struct xml *xml, const char *name, bool fallback) {
     const char *value = xml_attr(xml, name);
     if (value == NULL)
         return fallback;
     return strcmp(value, "0") != 0 && strcmp(value, "false") != 0 && strcmp(value, "off") != 0;
 }
 
-const char *xml_text(const struct xml *xml)
-{
+const char *xml_text(const struct xml *xml) {
     if (xml->type != XML_READER_TYPE_TEXT && xml->type != XML_READER_TYPE_CDATA &&
         xml->type != XML_READER_TYPE_SIGNIFICANT_WHITESPACE)
         return "";
@@ -263,8 +243,7 @@ const char *xml_text(const struct xml *xml)
     return text == NULL ? "" : text;
 }
 
-void xml_gather(struct xml *xml, struct flow_text *text)
-{
+void xml_gather(struct xml *xml, struct flow_text *text) {
     int depth = xml->depth;
     while (xml_next(xml, depth))
         flow_text_puts(text, xml_text(xml));

@@ -14,13 +14,11 @@ struct ooxml_zip {
     uint64_t produced;
 };
 
-static bool corrupt(struct error *err, const char *what)
-{
+static bool corrupt(struct error *err, const char *what) {
     return error_set_code(err, ERROR_INPUT, "corrupt", "damaged archive: %s", what);
 }
 
-static bool check_entries(zip_t *zip, struct error *err)
-{
+static bool check_entries(zip_t *zip, struct error *err) {
     zip_int64_t n = zip_get_num_entries(zip, 0);
     if (n > OOXML_MAX_ENTRIES)
         return error_set_code(err, ERROR_LIMIT, "archive_limit",
@@ -31,8 +29,7 @@ static bool check_entries(zip_t *zip, struct error *err)
         zip_stat_t stat;
         if (zip_stat_index(zip, (zip_uint64_t)i, 0, &stat) != 0)
             return corrupt(err, zip_strerror(zip));
-        if ((stat.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 &&
-            stat.encryption_method != ZIP_EM_NONE)
+        if ((stat.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && stat.encryption_method != ZIP_EM_NONE)
             return error_set_code(err, ERROR_INPUT, "password_required",
                                   "the archive is encrypted");
         if ((stat.valid & ZIP_STAT_SIZE) == 0)
@@ -46,8 +43,7 @@ static bool check_entries(zip_t *zip, struct error *err)
     return true;
 }
 
-bool ooxml_zip_open(struct ooxml_zip **out, const void *data, size_t size, struct error *err)
-{
+bool ooxml_zip_open(struct ooxml_zip **out, const void *data, size_t size, struct error *err) {
     zip_error_t why;
     zip_error_init(&why);
     zip_source_t *source = zip_source_buffer_create(data, size, 0, &why);
@@ -72,29 +68,25 @@ bool ooxml_zip_open(struct ooxml_zip **out, const void *data, size_t size, struc
     return true;
 }
 
-void ooxml_zip_close(struct ooxml_zip *zip)
-{
+void ooxml_zip_close(struct ooxml_zip *zip) {
     if (zip == NULL)
         return;
     zip_discard(zip->zip);
     mem_free(zip);
 }
 
-static zip_int64_t locate(struct ooxml_zip *zip, const char *name)
-{
+static zip_int64_t locate(struct ooxml_zip *zip, const char *name) {
     zip_int64_t i = zip_name_locate(zip->zip, name, 0);
     return i >= 0 ? i : zip_name_locate(zip->zip, name, ZIP_FL_NOCASE);
 }
 
-bool ooxml_zip_has(struct ooxml_zip *zip, const char *name)
-{
+bool ooxml_zip_has(struct ooxml_zip *zip, const char *name) {
     return locate(zip, name) >= 0;
 }
 
 /* Everything of an open member; limits are judged on what it produces. */
 static bool read_member(struct buf *out, struct ooxml_zip *zip, zip_file_t *file, uint64_t packed,
-                        const char *name, struct error *err)
-{
+                        const char *name, struct error *err) {
     char *chunk = mem_alloc(65536);
     bool ok = true;
     while (ok) {
@@ -118,8 +110,7 @@ static bool read_member(struct buf *out, struct ooxml_zip *zip, zip_file_t *file
 }
 
 bool ooxml_zip_read(char **data, size_t *len, struct ooxml_zip *zip, const char *name,
-                    struct error *err)
-{
+                    struct error *err) {
     zip_int64_t i = locate(zip, name);
     if (i < 0)
         return error_set(err, ERROR_MISSING, "no part %s", name);
@@ -142,15 +133,13 @@ bool ooxml_zip_read(char **data, size_t *len, struct ooxml_zip *zip, const char 
     return true;
 }
 
-/* ---- which container ------------------------------------------------------------------------- */
+/* ---- which container ----------------------------------------------------------------------- */
 
-static bool is_ole(const void *data, size_t size)
-{
+static bool is_ole(const void *data, size_t size) {
     return size >= 8 && memcmp(data, "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", 8) == 0;
 }
 
-bool container_check(const void *data, size_t size, struct error *err)
-{
+bool container_check(const void *data, size_t size, struct error *err) {
     if (is_ole(data, size)) {
         static const char stream[] = "E\0n\0c\0r\0y\0p\0t\0e\0d\0P\0a\0c\0k\0a\0g\0e";
         if (memmem(data, size, stream, sizeof(stream)) != NULL)
@@ -165,8 +154,7 @@ bool container_check(const void *data, size_t size, struct error *err)
     return true;
 }
 
-static enum read_format kind_of_content_type(const char *type)
-{
+static enum read_format kind_of_content_type(const char *type) {
     static const struct {
         const char *word;
         enum read_format format;
@@ -191,8 +179,7 @@ static enum read_format kind_of_content_type(const char *type)
     return FORMAT_UNKNOWN;
 }
 
-static enum read_format kind_of_types(struct ooxml_zip *zip)
-{
+static enum read_format kind_of_types(struct ooxml_zip *zip) {
     struct xml xml;
     if (!xml_open(&xml, zip, "[Content_Types].xml", NULL))
         return FORMAT_UNKNOWN;
@@ -208,8 +195,7 @@ static enum read_format kind_of_types(struct ooxml_zip *zip)
     return found;
 }
 
-static enum read_format kind_of_mimetype(struct ooxml_zip *zip)
-{
+static enum read_format kind_of_mimetype(struct ooxml_zip *zip) {
     static const struct {
         const char *type;
         enum read_format format;
@@ -226,8 +212,8 @@ static enum read_format kind_of_mimetype(struct ooxml_zip *zip)
     enum read_format found = FORMAT_UNKNOWN;
     for (size_t i = 0; i < BASE_COUNT(known); i++) {
         size_t n = strlen(known[i].type);
-        bool ends = len == n || (len > n && (data[n] == '-' || data[n] == '\r' ||
-                                             data[n] == '\n' || data[n] == ' '));
+        bool ends = len == n || (len > n && (data[n] == '-' || data[n] == '\r' || data[n] == '\n' ||
+                                             data[n] == ' '));
         if (len >= n && ends && memcmp(data, known[i].type, n) == 0)
             found = known[i].format; /* "…text-template" is a text too */
     }
@@ -235,8 +221,7 @@ static enum read_format kind_of_mimetype(struct ooxml_zip *zip)
     return found;
 }
 
-enum read_format ooxml_kind(const void *data, size_t size)
-{
+enum read_format ooxml_kind(const void *data, size_t size) {
     struct ooxml_zip *zip = NULL;
     if (!ooxml_zip_open(&zip, data, size, NULL))
         return FORMAT_UNKNOWN;

@@ -3,17 +3,16 @@
 
 #include "read/flow.h"
 
-#define MAX_PARAGRAPH 8192 /* longer ones are cut, at a line's or a word's end where there is one */
+#define MAX_PARAGRAPH 8192 /* longer ones are cut, at a line's or a word's end where there is one  \
+                            */
 
-static size_t line_end(const char *text, size_t len, size_t i)
-{
+static size_t line_end(const char *text, size_t len, size_t i) {
     while (i < len && text[i] != '\n' && text[i] != '\f')
         i++;
     return i;
 }
 
-static bool is_blank_line(const char *text, size_t from, size_t to)
-{
+static bool is_blank_line(const char *text, size_t from, size_t to) {
     for (size_t i = from; i < to; i++) {
         if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r' && text[i] != '\v')
             return false;
@@ -21,8 +20,7 @@ static bool is_blank_line(const char *text, size_t from, size_t to)
     return true;
 }
 
-static void end_paragraph(struct flow *flow, struct flow_text *text, int page)
-{
+static void end_paragraph(struct flow *flow, struct flow_text *text, int page) {
     if (text->buf.len > 0) {
         struct flow_item *item = flow_add(flow, DOC_PARAGRAPH, 0, text->buf.data);
         if (item != NULL)
@@ -33,8 +31,7 @@ static void end_paragraph(struct flow *flow, struct flow_text *text, int page)
 
 /* One line into the paragraph; a very long one is several paragraphs. */
 static void put_line(struct flow *flow, struct flow_text *text, const char *line, size_t len,
-                     int page)
-{
+                     int page) {
     while (len > 0 && !flow->full) {
         if (text->buf.len > MAX_PARAGRAPH / 2 && text->buf.len + len > MAX_PARAGRAPH)
             end_paragraph(flow, text, page);
@@ -55,8 +52,7 @@ static void put_line(struct flow *flow, struct flow_text *text, const char *line
     flow_text_break(text);
 }
 
-bool flow_read_text(struct flow *flow, struct read_task *task, struct error *err)
-{
+bool flow_read_text(struct flow *flow, struct read_task *task, struct error *err) {
     size_t len = 0;
     char *bytes = flow_decode(&len, task->arena, task->data, task->size, NULL);
     if (bytes == NULL)
