@@ -1,0 +1,328 @@
+/* add: files and folders into the corpus, with progress until the last is read. */
+#include "app/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#define WATCHED 64 /* jobs asked after in one round */
+#define ROUND_MS 200
+#define MAX_DEPTH 64 /* of folders */
+#define BAR_CELLS 24
+
+/* One file on its way. */
+struct entry {
+    char *path;
+    char doc_id[SHA256_HEX + 1];
+    int64_t job_id;
+    const char *status; /* NULL: not settled; else completed, partial, failed, cancelled, known */
+    char *reason;
+};
+struct adding {
+    struct session session;
+    json_t *formats; /* GET /config/supported-formats */
+    struct entry *entries;
+    size_t n, cap;
+    size_t n_settled, n_failed, n_left_out;
+    int64_t pages_done;
+    int64_t begun_ms;
+    bool quiet, bar;
+};
+
+static void add_entry(struct adding *a, const char *path) {
+    if (a->n == a->cap) {
+        a->cap = a->cap ? a->cap * 2 : 64;
+        struct entry *grown = mem_alloc(a->cap * sizeof *grown);
+        if (a->n > 0)
+            memcpy(grown, a->entries, a->n * sizeof *grown);
+        mem_free(a->entries);
+        a->entries = grown;
+    }
+    a->entries[a->n++] = (struct entry){.path = mem_strdup(path)};
+}
+
+static void settle(struct adding *a, struct entry *entry, const char *status, const char *reason) {
+    entry->status = status;
+    entry->reason = mem_strdup(reason);
+    a->n_settled++;
+    if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0)
+        a->n_failed++;
+}
+
+/* ---- finding files -------------------------------------------------------------------------- */
+
+static int by_name(const struct dirent **x, const struct dirent **y) {
+    return strcmp((*x)->d_name, (*y)->d_name);
+}
+
+/* Does the corpus, wherever it is, take files named so? */
+static bool takes_name(const struct adding *a, const char *name) {
+    const char *dot = strrchr(name, '.');
+    size_t i;
+    json_t *extension;
+    json_array_foreach(json_object_get(a->formats, "extensions"), i, extension) {
+        const char *known = json_string_value(extension);
+        if (dot && known && strcasecmp(dot + 1, known + (*known == '.')) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool walk(struct adding *a, const char *path, int depth, struct error *err) {
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return error_set_errno(err, errno, "%s", path);
+    if (!S_ISDIR(st.st_mode)) {
+        add_entry(a, path);
+        return true;
+    }
+    struct dirent **names;
+    int n = scandir(path, &names, NULL, by_name);
+    if (n < 0)
+        return error_set_errno(err, errno, "%s", path);
+    bool ok = true;
+    for (int i = 0; i < n; i++) {
+        const char *name = names[i]->d_name;
+        char *child = mem_printf("%s%s%s", path, path[strlen(path) - 1] == '/' ? "" : "/", name);
+        /* Links to folders are not followed: they may lead back. */
+        if (ok && name[0] != '.' && lstat(child, &st) == 0) {
+            if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH)
+                ok = walk(a, child, depth + 1, err);
+            else if (stat(child, &st) == 0 && S_ISREG(st.st_mode) && takes_name(a, name))
+                add_entry(a, child);
+            else
+                a->n_left_out++;
+        }
+        mem_free(child);
+        free(names[i]); /* scandir's */
+    }
+    free(names); /* scandir's */
+    return ok;
+}
+
+/* ---- progress ------------------------------------------------------------------------------- */
+
+static void draw_bar(const struct adding *a, const char *doing) {
+    if (!a->bar)
+        return;
+    int full = a->n > 0 ? (int)(a->n_settled * BAR_CELLS / a->n) : 0;
+    char cells[BAR_CELLS + 1];
+    memset(cells, '-', BAR_CELLS);
+    memset(cells, '#', (size_t)full);
+    cells[BAR_CELLS] = '\0';
+    double seconds = (double)(time_mono_ms() - a->begun_ms) / 1000;
+    fprintf(stderr, "\r[%s] %zu/%zu  %.1f pages/s  ", cells, a->n_settled, a->n,
+            seconds > 0 ? (double)a->pages_done / seconds : 0);
+    print_text(stderr, doing,
+               strlen(doing) < 40 ? strlen(doing) : utf8_cut(doing, strlen(doing), 40));
+    fputs("\033[K", stderr);
+    fflush(stderr);
+}
+
+static void say_settled(const struct adding *a, const struct entry *entry) {
+    if (a->quiet)
+        return;
+    if (a->bar)
+        fputs("\r\033[K", stderr);
+    fprintf(stderr, "%-9s ", entry->status);
+    print_text(stderr, entry->path, strlen(entry->path));
+    if (*entry->reason) {
+        fputs("  ", stderr);
+        print_text(stderr, entry->reason, strlen(entry->reason));
+    }
+    fputc('\n', stderr);
+}
+
+static bool on_sent(void *ctx, int64_t sent_bytes, int64_t size_bytes) {
+    (void)sent_bytes;
+    (void)size_bytes;
+    draw_bar(ctx, "uploading");
+    return true;
+}
+
+/* ---- sending -------------------------------------------------------------------------------- */
+
+static bool send_local(struct entry *entry, bool *known, struct adding *a, struct error *err) {
+    struct added added;
+    if (!corpus_add_path(&added, a->session.corpus, entry->path, NULL, false, err))
+        return false;
+    memcpy(entry->doc_id, added.doc_id, sizeof entry->doc_id);
+    entry->job_id = added.job_id;
+    *known = added.status == ADDED_KNOWN;
+    return true;
+}
+
+static bool send_server(struct entry *entry, bool *known, struct adding *a, struct error *err) {
+    struct http_reply reply;
+    if (!http_client_upload(&reply, a->session.client, "/documents", entry->path,
+                            path_name(entry->path), on_sent, a, err))
+        return false;
+    json_t *document = json_array_get(json_object_get(reply.json, "documents"), 0);
+    bool ok = reply.status < 300 && document;
+    if (ok) {
+        snprintf(entry->doc_id, sizeof entry->doc_id, "%s", json_text(document, "doc_id"));
+        entry->job_id = json_number(document, "job_id");
+        *known = reply.status == 200;
+    } else {
+        const json_t *error = json_object_get(reply.json, "error");
+        if (!error)
+            error = json_object_get(document, "error");
+        error_set(err, reply.status == 429 ? ERROR_BUSY : ERROR_INPUT, "%s",
+                  error ? json_text(error, "message") : "the server gave no reason");
+    }
+    http_reply_fini(&reply);
+    return ok;
+}
+
+/* What became of an entry whose job is over. */
+static void settle_by_job(struct adding *a, struct entry *entry, const json_t *job) {
+    const char *status = json_text(job, "status");
+    const json_t *error = json_object_get(job, "error");
+    a->pages_done += json_number(job, "pages");
+    if (strcmp(status, "completed") == 0)
+        settle(a, entry, "completed", json_text(job, "warning"));
+    else if (strcmp(status, "cancelled") == 0)
+        settle(a, entry, "cancelled", "");
+    else
+        settle(a, entry, "failed", json_text(error, "message"));
+    say_settled(a, entry);
+}
+
+/* Asks after an entry's job; settles it when the job is over. */
+static bool look_after(struct adding *a, struct entry *entry, char doing[300], struct error *err) {
+    char target[64];
+    snprintf(target, sizeof target, "/jobs/%lld", (long long)entry->job_id);
+    json_t *job;
+    if (!session_call(&job, &a->session, "GET", target, NULL, err))
+        return false;
+    const char *status = json_text(job, "status");
+    if (strcmp(status, "processing") == 0)
+        snprintf(doing, 300, "%s  page %lld of %lld", path_name(entry->path),
+                 (long long)json_number(job, "page"), (long long)json_number(job, "pages"));
+    else if (strcmp(status, "queued") != 0)
+        settle_by_job(a, entry, job);
+    json_decref(job);
+    return true;
+}
+
+/* Waits until every entry is settled. Jobs end nearly in order, so only the oldest are asked after.
+ */
+static bool wait_all(struct adding *a, struct error *err) {
+    size_t first = 0;
+    while (a->n_settled < a->n) {
+        char doing[300] = "waiting";
+        int looked = 0;
+        while (first < a->n && a->entries[first].status)
+            first++;
+        for (size_t i = first; i < a->n && looked < WATCHED; i++) {
+            if (a->entries[i].status)
+                continue;
+            looked++;
+            if (!look_after(a, &a->entries[i], doing, err))
+                return false;
+        }
+        draw_bar(a, doing);
+        if (a->n_settled < a->n)
+            time_sleep_ms(ROUND_MS);
+    }
+    if (a->bar)
+        fputs("\r\033[K", stderr);
+    return true;
+}
+
+/* A full queue is waited for, as long as it moves. */
+static bool send_entry(struct adding *a, struct entry *entry, bool *known, struct error *err) {
+    for (int tries = 0;; tries++) {
+        bool ok = a->session.corpus ? send_local(entry, known, a, err)
+                                    : send_server(entry, known, a, err);
+        if (ok || err->kind != ERROR_BUSY || tries >= 600)
+            return ok;
+        draw_bar(a, "the queue is full: waiting");
+        time_sleep_ms(1000);
+    }
+}
+
+static void send_all(struct adding *a) {
+    for (size_t i = 0; i < a->n; i++) {
+        struct entry *entry = &a->entries[i];
+        struct error err;
+        bool known = false;
+        draw_bar(a, path_name(entry->path));
+        if (!send_entry(a, entry, &known, &err))
+            settle(a, entry, "failed", err.text);
+        else if (known)
+            settle(a, entry, "known", "the same bytes are here already");
+        if (entry->status)
+            say_settled(a, entry);
+    }
+}
+
+/* ---- outcome -------------------------------------------------------------------------------- */
+
+static json_t *outcome_json(const struct adding *a) {
+    json_t *documents = json_array();
+    for (size_t i = 0; i < a->n; i++) {
+        const struct entry *entry = &a->entries[i];
+        struct arena *arena = arena_new(0);
+        const char *path = utf8_clean(arena, entry->path, strlen(entry->path));
+        const char *status = entry->status ? entry->status : "queued";
+        json_t *json = json_pack("{s:s, s:s, s:s}", "path", path, "doc_id", entry->doc_id, "status",
+                                 status);
+        if (entry->reason && *entry->reason)
+            json_object_set_new(json, "reason", json_string(entry->reason));
+        json_array_append_new(documents, json);
+        arena_free(arena);
+    }
+    return json_pack("{s:o}", "documents", documents);
+}
+
+static void say_outcome(const struct adding *a) {
+    size_t n_known = 0;
+    for (size_t i = 0; i < a->n; i++)
+        n_known += a->entries[i].status && strcmp(a->entries[i].status, "known") == 0;
+    fprintf(stderr, "%zu added, %zu known already, %zu failed", a->n - n_known - a->n_failed,
+            n_known, a->n_failed);
+    if (a->n_left_out > 0)
+        fprintf(stderr, ", %zu left out (not of a supported type)", a->n_left_out);
+    fprintf(stderr, "; %lld pages in %.1f s\n", (long long)a->pages_done,
+            (double)(time_mono_ms() - a->begun_ms) / 1000);
+}
+
+static bool add_all(struct adding *a, int argc, char **argv, struct error *err) {
+    if (!session_call(&a->formats, &a->session, "GET", "/config/supported-formats", NULL, err))
+        return false;
+    for (int i = 1; i < argc; i++) {
+        if (!walk(a, argv[i], 0, err))
+            return false;
+    }
+    if (a->session.corpus && !corpus_start(a->session.corpus, err))
+        return false;
+    send_all(a);
+    return wait_all(a, err);
+}
+
+int command_add(const struct command *self, int argc, char **argv, struct settings *settings) {
+    bool json = take_flag(&argc, argv, "--json");
+    struct adding a = {.quiet = take_flag(&argc, argv, "--quiet"), .begun_ms = time_mono_ms()};
+    if (!check_arguments(self, argc, argv, 1, -1))
+        return EXIT_USAGE;
+    a.bar = !a.quiet && is_terminal(stderr);
+    struct error err;
+    bool ok = session_open(&a.session, settings, &err) && add_all(&a, argc, argv, &err);
+    if (json)
+        print_json(outcome_json(&a));
+    if (!a.quiet)
+        say_outcome(&a);
+    int status = !ok ? failed(&err) : a.n_failed > 0 ? EXIT_FAILED : EXIT_OK;
+    session_close(&a.session);
+    json_decref(a.formats);
+    for (size_t i = 0; i < a.n; i++) {
+        mem_free(a.entries[i].path);
+        mem_free(a.entries[i].reason);
+    }
+    mem_free(a.entries);
+    return status;
+}

@@ -1,0 +1,135 @@
+/* The program: settings, then one command. */
+#include "app/internal.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <string.h>
+
+static const struct command commands[] = {
+    {"serve", "serve", "run the server and its web page",
+     "Serves until Ctrl-C or SIGTERM. Waiting jobs are taken up again at the next start.\n"
+     "Settings come from flags, environment and --config FILE; `docusearch help settings` lists "
+     "them.\n",
+     command_serve, false},
+    {"add", "add PATH… [--json] [--quiet]", "read files and folders into the corpus",
+     "Folders are walked; hidden files and types that are not supported are left out.\n"
+     "  --quiet   no progress\n"
+     "  --json    the outcome as JSON on standard output\n",
+     command_add, false},
+    {"search", "search QUERY… [--json] [-n N] [--mode MODE]", "ask the corpus",
+     "Words, \"exact phrases\", prefix*, -without.\n"
+     "  -n N          at most N results (10)\n"
+     "  --mode MODE   hybrid, visual, text or lexical (hybrid)\n"
+     "  --type TYPE   only this type or group: pdf, docx, office, text, images …\n"
+     "  --json        the server's reply as JSON\n",
+     command_search, true},
+    {"list", "list [TEXT] [--json] [-n N] [--sort SORT]", "list documents",
+     "  TEXT          part of a file name or title\n"
+     "  -n N          at most N (50)\n"
+     "  --sort SORT   newest_first, oldest_first, name_asc or name_desc\n",
+     command_list, false},
+    {"show", "show ID [--json] [--markdown]", "show a document",
+     "  ID           the id, or its first 8 digits or more\n"
+     "  --markdown   its text as Markdown\n",
+     command_show, false},
+    {"rm", "rm ID… [--json]", "remove documents", "  ID   the id, or its first 8 digits or more\n",
+     command_rm, false},
+    {"jobs", "jobs [cancel ID | retry ID] [--json] [--state STATE]", "list, cancel, retry jobs",
+     "  --state STATE   queued, processing, completed, failed or cancelled\n", command_jobs, false},
+    {"check", "check [--json]", "look over this machine and the data folder",
+     "Device, sandbox, converters, disk, port: what is there, what is not, and what to do.\n",
+     command_check, false},
+};
+
+static void print_help(FILE *out) {
+    fputs("docusearch: search your documents, natively\n\n"
+          "usage: docusearch COMMAND [ARGUMENTS] [SETTINGS]\n\n",
+          out);
+    for (size_t i = 0; i < BASE_COUNT(commands); i++)
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    fputs("  version  print the version\n"
+          "  help     this text; `help COMMAND`, `help settings`\n\n"
+          "A command goes through the server that runs on the data folder; without one it opens "
+          "the\nfolder itself.\n",
+          out);
+}
+
+static int help_command(const struct command *command) {
+    printf("usage: docusearch %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
+    return EXIT_OK;
+}
+
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < BASE_COUNT(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static int help(int argc, char **argv) {
+    if (argc < 2) {
+        print_help(stdout);
+        return EXIT_OK;
+    }
+    if (strcmp(argv[1], "settings") == 0) {
+        struct buf text = {0};
+        settings_help(&text);
+        fputs(text.data, stdout);
+        buf_fini(&text);
+        return EXIT_OK;
+    }
+    const struct command *command = find_command(argv[1]);
+    if (command)
+        return help_command(command);
+    fprintf(stderr, "docusearch: no command '%s'; `docusearch help` lists them\n", argv[1]);
+    return EXIT_USAGE;
+}
+
+static int run_command(const struct command *command, int argc, char **argv) {
+    if (take_flag(&argc, argv, "--help") || take_flag(&argc, argv, "-h"))
+        return help_command(command);
+    struct settings settings;
+    struct error err;
+    if (!settings_load(&settings, &argc, argv, &err)) {
+        fprintf(stderr, "docusearch: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    /* A command's own lines say what happened; the log joins them only where it is asked for. */
+    if (command->run != command_serve && !settings.log_file && settings.log_level == LOG_INFO)
+        settings.log_level = LOG_ERROR;
+    int status;
+    if (!log_open(settings.log_level, settings.log_json, settings.log_file, &err))
+        status = failed(&err);
+    else
+        status = command->run(command, argc, argv, &settings);
+    settings_fini(&settings);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    if (argc >= 2 && strcmp(argv[1], "reader-child") == 0)
+        return read_child_main(argc, argv);
+    setlocale(LC_CTYPE, "C.UTF-8");
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        return help(argc - 1, argv + 1);
+    if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
+        puts("docusearch " DOCUSEARCH_VERSION);
+        return EXIT_OK;
+    }
+    const struct command *command = find_command(name);
+    if (!command) {
+        fprintf(stderr, "docusearch: no command '%s'; `docusearch help` lists them\n", name);
+        return EXIT_USAGE;
+    }
+    int status = run_command(command, argc - 1, argv + 1);
+    if (fflush(stdout) != 0 && status == EXIT_OK)
+        status = EXIT_FAILED;
+    return status;
+}

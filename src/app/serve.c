@@ -1,0 +1,86 @@
+/* serve: everything up, then wait for a signal, then everything down. */
+#include "app/internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+/* Blocked before any thread starts, so that only sigwait sees them. */
+static void block_signals(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+static void wait_for_end(const sigset_t *set) {
+    int number;
+    do {
+        if (sigwait(set, &number) != 0)
+            return;
+        if (number == SIGHUP)
+            log_info("SIGHUP: nothing to reload; settings are read at start");
+    } while (number == SIGHUP);
+    log_info("%s: stopping", number == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+static void say_settings(const struct settings *settings) {
+    struct buf text = {0};
+    settings_describe(&text, settings);
+    log_info("settings: %s", text.data);
+    buf_fini(&text);
+}
+
+/* A system without a jail is said; a jail that claims to hold and does not is not worked with. */
+static bool check_jail(struct corpus *corpus, struct error *err) {
+    struct read_health health;
+    read_health(&health, corpus_readers(corpus));
+    if (health.self_test_passed)
+        return true;
+    if (strcmp(health.sandbox_level, "rlimit") != 0 && *health.sandbox_level)
+        return error_set_code(err, ERROR_INTERNAL, "sandbox_broken",
+                              "the readers' jail (%s) does not hold: %s", health.sandbox_level,
+                              health.sandbox_detail);
+    log_warn("documents are read without a jail on this system: %s", health.sandbox_detail);
+    return true;
+}
+
+static bool start(struct corpus **corpus, struct api **api, const struct settings *settings,
+                  struct error *err) {
+    const char *device;
+    if (!choose_device(&device, settings, err) || !corpus_open(corpus, NULL, settings, err))
+        return false;
+    *api = api_new(*corpus, device);
+    if (!api_start(*api, err) || !corpus_set_url(*corpus, api_url(*api), err) ||
+        !check_jail(*corpus, err) || !corpus_start(*corpus, err))
+        return false;
+    api_set_ready(*api);
+    return true;
+}
+
+int command_serve(const struct command *self, int argc, char **argv, struct settings *settings) {
+    if (!check_arguments(self, argc, argv, 0, 0))
+        return EXIT_USAGE;
+    sigset_t signals;
+    block_signals(&signals);
+    say_settings(settings);
+    struct corpus *corpus = NULL;
+    struct api *api = NULL;
+    struct error err;
+    int status = EXIT_OK;
+    if (start(&corpus, &api, settings, &err)) {
+        log_info("Application startup complete");
+        wait_for_end(&signals);
+    } else {
+        log_error("%s", err.text);
+        status = EXIT_FAILED;
+    }
+    if (api)
+        api_stop(api);
+    if (corpus)
+        corpus_stop(corpus);
+    api_free(api);
+    corpus_close(corpus);
+    return status;
+}
