@@ -188,6 +188,6 @@ int api_dispatch(json_t **out, struct api *api, const char *method, const char *
         *out = json_loadb(response.data, (size_t)response.len, 0, NULL);
     http_response_fini(&response);
     arena_free(request.arena);
-    free(text);
+    free(text); /* jansson's */
     return status;
 }

@@ -135,10 +135,10 @@ void handle_documents(struct call *call) {
 static bool find_row(struct document_row *out, struct call *call) {
     bool found;
     struct error err;
-    if (store_find_document(out, &found, call->arena, call->api->store, call->doc_id, &err) &&
-        found)
+    bool ok = store_find_document(out, &found, call->arena, call->api->store, call->doc_id, &err);
+    if (ok && found)
         return true;
-    if (found)
+    if (ok)
         error_set(&err, ERROR_MISSING, "no document %s", call->doc_id);
     api_reply_error(call->response, &err);
     return false;

@@ -60,7 +60,7 @@ static void push_locked(struct events *events, const char *name, char *data) {
 static char *dump(json_t *json) {
     char *text = json_dumps(json, JSON_COMPACT);
     char *copy = mem_strdup(text ? text : "{}");
-    free(text);
+    free(text); /* jansson's */
     json_decref(json);
     return copy;
 }

@@ -109,31 +109,30 @@ static bool fits(struct call *call, const struct route *route, struct error *err
 }
 
 bool route_find(struct call *call) {
-    char allowed[64] = "";
+    struct buf allowed = {0};
     for (size_t i = 0; i < BASE_COUNT(routes); i++) {
         struct error err;
         if (!fits(call, &routes[i], &err))
             continue;
         if (strcmp(routes[i].method, call->request->method) != 0) {
-            if (!strstr(allowed, routes[i].method) && strlen(allowed) < 40) {
-                if (allowed[0])
-                    strcat(allowed, ", ");
-                strcat(allowed, routes[i].method);
-            }
+            if (!allowed.len || !strstr(allowed.data, routes[i].method))
+                buf_printf(&allowed, "%s%s", allowed.len ? ", " : "", routes[i].method);
             continue;
         }
+        buf_fini(&allowed);
         call->route = &routes[i];
         if (!err.kind)
             return true;
         api_reply_error(call->response, &err);
         return false;
     }
-    if (allowed[0]) {
-        http_reply_header(call->response, "Allow", allowed);
+    if (allowed.len) {
+        http_reply_header(call->response, "Allow", allowed.data);
         http_reply_error(call->response, 405, "method_not_allowed",
                          "this path does not take that method");
-        return false;
+    } else {
+        http_reply_error(call->response, 404, "not_found", "there is nothing at this path");
     }
-    http_reply_error(call->response, 404, "not_found", "there is nothing at this path");
+    buf_fini(&allowed);
     return false;
 }

@@ -132,7 +132,7 @@ bool http_client_call(struct http_reply *out, struct http_client *client, const 
         headers = curl_slist_append(headers, "Content-Type: application/json");
     }
     bool ok = perform(out, client, headers, err);
-    free(text);
+    free(text); /* jansson's */
     mem_free(url);
     return ok;
 }

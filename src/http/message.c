@@ -220,7 +220,7 @@ void http_reply_json(struct http_response *response, int status, json_t *json) {
         return;
     }
     http_reply_owned(response, status, "application/json", mem_strdup(text), strlen(text));
-    free(text);
+    free(text); /* jansson's */
 }
 
 void http_reply_error(struct http_response *response, int status, const char *code,

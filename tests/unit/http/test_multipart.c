@@ -56,7 +56,8 @@ static void parts_are_found_however_cut(void **state) {
         "ignored\r\n--XyZ\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nplain\r\n"
         "--XyZ \t\r\ncontent-disposition: form-data; name=file; filename=\"x y.pdf\"\r\n"
         "Content-Type: application/pdf\r\n\r\nab\r\n--Xy\r\n\r\n--XyQ\r\r\n--XyZ\r\n"
-        "Content-Disposition: form-data; name=\"file\"; filename=\"\"\r\n\r\n\r\n--XyZ--\r\nepilogue";
+        "Content-Disposition: form-data; name=\"file\"; filename=\"\"\r\n\r\n\r\n"
+        "--XyZ--\r\nepilogue";
     for (size_t piece = 1; piece < sizeof(body); piece++) {
         struct error err = {0};
         char *heard = parse(TYPE, body, sizeof(body) - 1, piece, &err);
