@@ -1,5 +1,6 @@
-/* doc_decode and doc_places_decode: what a reader child sends and what lies in the store. A document
- * that is accepted must encode to the same bytes, and be fit for all that the server does with one. */
+/* doc_decode and doc_places_decode: what a reader child sends and what lies in the store. A
+ * document that is accepted must encode to the same bytes, and be fit for all that the server does
+ * with one. */
 #include "doc/doc.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* Replays a corpus through a fuzz target without the engine: every file of the folders named, in the
- * order of their names, each from a block of exactly its size so that a sanitizer sees a byte too
- * much. A run without a file is skipped (exit status 77), one that cannot read a file fails. */
+/* Replays a corpus through a fuzz target without the engine: every file of the folders named, in
+ * the order of their names, each from a block of exactly its size so that a sanitizer sees a byte
+ * too much. A run without a file is skipped (exit status 77), one that cannot read a file fails. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

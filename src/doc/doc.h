@@ -50,9 +50,9 @@ enum doc_element_flags {
 struct doc_element {
     enum doc_element_kind kind;
     uint8_t level, flags;
-    uint32_t page_i;          /* where it begins; DOC_NO_PAGE where unknown */
-    struct doc_box box;       /* of its part on page_i; all 0 where unknown */
-    uint32_t off, len;        /* its text */
+    uint32_t page_i;    /* where it begins; DOC_NO_PAGE where unknown */
+    struct doc_box box; /* of its part on page_i; all 0 where unknown */
+    uint32_t off, len;  /* its text */
     uint32_t first_word, n_words;
     uint32_t first_cell, n_cells; /* tables: cells in row order */
 };
@@ -65,9 +65,9 @@ struct doc_cell {
 };
 
 enum doc_page_flags {
-    DOC_PAGE_OCR = 1,      /* its words were recognised from the picture */
-    DOC_PAGE_BROKEN = 2,   /* could not be read whole */
-    DOC_PAGE_PICTURE = 4,  /* a picture of it was made */
+    DOC_PAGE_OCR = 1,     /* its words were recognised from the picture */
+    DOC_PAGE_BROKEN = 2,  /* could not be read whole */
+    DOC_PAGE_PICTURE = 4, /* a picture of it was made */
     DOC_PAGE_FLAGS = 7,
 };
 struct doc_page {
@@ -94,7 +94,7 @@ struct document {
     uint32_t n_cells;
     struct doc_outline *outline;
     uint32_t n_outline;
-    char *format;                  /* "pdf", "docx", … */
+    char *format;                   /* "pdf", "docx", … */
     char *title, *author, *created; /* "" where unknown */
     char *warning; /* "" or one line: why this document is partial ("pages 3, 9 damaged") */
     bool slides;   /* pages are slides or sheets: no chunk crosses a page */
@@ -129,12 +129,13 @@ void doc_begin(struct doc_builder *builder, enum doc_element_kind kind, int leve
  * len 0 it only places the element (a picture) on the page. */
 void doc_put(struct doc_builder *builder, const char *separator, const char *text, size_t len,
              uint32_t page_i, const struct doc_box *box);
-/* In an open DOC_TABLE only; doc_put after it goes to this cell. Rows and columns ascend; a table of
- * more than 65,536 rows goes on in a further element. */
+/* In an open DOC_TABLE only; doc_put after it goes to this cell. Rows and columns ascend; a table
+ * of more than 65,536 rows goes on in a further element. */
 void doc_cell(struct doc_builder *builder, int row, int col, int row_span, int col_span,
               bool header);
 void doc_end(struct doc_builder *builder); /* an element without text (but a picture) is dropped */
-/* The document, now the caller's, or false with the first limit passed on the way. Frees builder. */
+/* The document, now the caller's, or false with the first limit passed on the way. Frees builder.
+ */
 bool doc_finish(struct document **out, struct doc_builder *builder, struct error *err);
 void doc_free(struct document *doc); /* NULL is fine */
 
@@ -164,7 +165,8 @@ struct doc_chunks {
 /* Windows of at most size_words words (separated by white space; a CJK character counts as a word),
  * each beginning overlap_words before the last one's end. Ends at an element's or a sentence's end
  * where there is one in its last fifth. Repeated furniture is left out; every other word of the
- * document is in a chunk, and each chunk of its own text in order. Sizes: 1 <= size, overlap < size. */
+ * document is in a chunk, and each chunk of its own text in order. Sizes: 1 <= size, overlap <
+ * size. */
 bool doc_chunk(struct doc_chunks **out, const struct document *doc, int size_words,
                int overlap_words, struct error *err);
 void doc_chunks_free(struct doc_chunks *chunks);
