@@ -20,7 +20,7 @@ if [ ! -f "$build/build.ninja" ]; then
 fi
 targets=$*
 if [ -z "$targets" ]; then
-    ninja -C "$build" build.ninja >/dev/null
+    meson setup --reconfigure "$build" >/dev/null # a target may be new
     for source in fuzz/fuzz_*.c; do
         name=${source#fuzz/fuzz_}
         name=${name%.c}
