@@ -57,7 +57,8 @@ static void print_reply(const json_t *reply) {
     size_t i;
     json_t *result;
     json_array_foreach(json_object_get(reply, "results"), i, result) print_result(result, colour);
-    fprintf(stderr, "%lld results in %.0f ms", (long long)json_number(reply, "total_results"),
+    int64_t n = json_number(reply, "total_results");
+    fprintf(stderr, "%lld result%s in %.0f ms", (long long)n, n == 1 ? "" : "s",
             json_number_value(json_object_get(reply, "search_time_ms")));
     const char *name;
     json_t *stage;
