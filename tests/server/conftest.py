@@ -1,0 +1,59 @@
+"""What the tests of the real program share."""
+
+import os
+import time
+
+import pytest
+
+from running import PROGRAM, Running
+
+
+def pytest_collection_modifyitems(items):
+    if not os.path.exists(PROGRAM):
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=f"no program at {PROGRAM}"))
+
+
+def alive(pid):
+    """Running or stopped, but neither gone nor waiting to be reaped."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def stop_whole(running):
+    """Stops a server; no process of its may stay behind."""
+    children = running.children()
+    status = running.stop()
+    deadline = time.monotonic() + 5
+    while any(alive(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    left = [pid for pid in children if alive(pid)]
+    assert not left, f"processes left behind: {left}"
+    return status
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    running = Running(tmp_path_factory.mktemp("server") / "data")
+    yield running
+    assert stop_whole(running) == 0
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(**settings) -> a server of the test's own, stopped at its end. name: its data folder's,
+    so that a second one can go on where the first stopped."""
+    started = []
+
+    def start_one(*arguments, name="data", **settings):
+        running = Running(tmp_path / name, arguments=arguments, **settings)
+        started.append(running)
+        return running
+
+    yield start_one
+    for running in started:
+        if running.process.poll() is None:
+            stop_whole(running)
