@@ -87,6 +87,8 @@ bool filter_ranges(struct row_ranges **out, struct arena *arena, struct conn *co
         allowed->items = arena_alloc(arena, ranges.len);
         if (ranges.len > 0)
             memcpy(allowed->items, ranges.data, ranges.len);
+        for (size_t i = 0; i < allowed->n; i++)
+            allowed->n_rows += allowed->items[i].last - allowed->items[i].first + 1;
         *out = allowed;
     }
     buf_fini(&ranges);

@@ -107,16 +107,22 @@ static void tokenizer_delete(Fts5Tokenizer *self) {
 
 struct collecting {
     struct postings *out;
-    int64_t max;
+    const struct row_ranges *allowed;
+    struct row_cursor cursor;
+    int64_t max_kept, max_seen;
 };
 
 static int collect_posting(const Fts5ExtensionApi *api, Fts5Context *context, void *ctx) {
     struct collecting *state = ctx;
     struct postings *out = state->out;
-    if (out->n == state->max) {
+    if (out->n >= state->max_kept || out->n_seen >= state->max_seen) {
         out->complete = false;
         return SQLITE_DONE;
     }
+    out->last_row = api->xRowid(context);
+    out->n_seen++;
+    if (state->allowed && !ranges_have(state->allowed, &state->cursor, out->last_row))
+        return SQLITE_OK;
     if (out->n == out->cap && !postings_grow(out))
         return SQLITE_NOMEM;
     Fts5PhraseIter iter;
@@ -125,7 +131,7 @@ static int collect_posting(const Fts5ExtensionApi *api, Fts5Context *context, vo
     for (api->xPhraseFirst(context, 0, &iter, &column, &offset); column >= 0;
          api->xPhraseNext(context, &iter, &column, &offset))
         tf++;
-    out->items[out->n].row_id = api->xRowid(context);
+    out->items[out->n].row_id = out->last_row;
     out->items[out->n++].tf = tf;
     return SQLITE_OK;
 }
@@ -163,10 +169,12 @@ void postings_fini(struct postings *postings) {
     memset(postings, 0, sizeof *postings);
 }
 
-bool fulltext_postings(struct postings *out, struct conn *conn, const char *tokens, int64_t max,
+bool fulltext_postings(struct postings *out, struct conn *conn, const char *tokens,
+                       const struct row_ranges *allowed, int64_t max_kept, int64_t max_seen,
                        struct error *err) {
-    struct collecting state = {.out = out, .max = max};
-    out->n = 0;
+    struct collecting state = {
+        .out = out, .allowed = allowed, .max_kept = max_kept, .max_seen = max_seen};
+    out->n = out->n_seen = 0;
     out->complete = true;
     struct buf match = {0};
     buf_putc(&match, '"');

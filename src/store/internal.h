@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 #define STORE_READERS 8              /* connections that read, at most */
-#define CONN_STATEMENTS 48           /* prepared statements a connection keeps */
+#define CONN_STATEMENTS 96           /* prepared statements a connection keeps */
 #define STORE_VERSION 2              /* what PRAGMA user_version says of this schema */
 #define STORE_APPLICATION 0x446F6353 /* PRAGMA application_id: "DocS" */
 
@@ -105,17 +105,24 @@ struct token {
     const char *word; /* folded, not stemmed; NULL where the token is no word of letters */
     size_t word_len;
     uint32_t start, end; /* bytes of the source */
+    uint32_t position;   /* from 0 */
     bool colocated;      /* another form of the token before, at the same position */
 };
-/* Calls back for each token in order; false from the callback ends it. */
+/* Calls back for each token in order; false from the callback ends it. Returns the number of
+ * positions. */
 typedef bool (*token_visitor)(void *ctx, const struct token *token);
-void tokens_visit(const char *text, size_t len, token_visitor visit, void *ctx);
+uint32_t tokens_visit(const char *text, size_t len, token_visitor visit, void *ctx);
+/* The beginnings of the tokens somebody looks for. Zero-initialise. */
+struct token_sieve {
+    uint32_t pairs[26]; /* a..z: the letters a..z that follow, a bit each */
+};
+void token_sieve_add(struct token_sieve *sieve, const char *token, size_t len);
+/* As tokens_visit, for a reader who looks for few words: those of a..z whose first two letters the
+ * sieve does not hold are counted but neither stemmed nor shown. */
+uint32_t tokens_visit_some(const char *text, size_t len, const struct token_sieve *sieve,
+                           token_visitor visit, void *ctx);
 /* What a word of the vocabulary is in the index. The arena's. */
 char *token_of_word(struct arena *arena, const char *word);
-/* As tokens_visit; stems only words whose first letter is in the set (a bit a byte), others are
- * reported unstemmed. NULL: all. */
-void tokens_visit_some(const char *text, size_t len, const uint8_t first_letters[32],
-                       token_visitor visit, void *ctx);
 
 /* ---- stem.c ---- */
 

@@ -4,9 +4,11 @@
  * is spent on words that stand everywhere. So a search has a budget of postings:
  *  1. Every term's postings are read up to a small number. Most terms end within it: their document
  *     frequency is then exact. The others' is estimated from how far that many postings reached.
- *  2. Terms are taken in ascending frequency, whole, while the budget lasts; at least one is.
+ *  2. Terms are taken in ascending frequency, whole, while the budget lasts; at least one is, and
+ * as many as give the next step something to choose from.
  *  3. The postings taken are scored (BM25 without the length, which is not known yet), and the best
  *     few hundred chunks are read and scored exactly, with all terms of the query.
+ * Where a filter lets only few chunks through, step 3 reads them all, and step 2 is left out.
  * Everything depends on the index's state and the query alone, so answers repeat. */
 #include "store/lexical.h"
 
@@ -14,14 +16,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct lexical_tuning lexical_tuning = {.probe = 3000,
-                                        .budget = 20000,
-                                        .hard_max = 200000,
-                                        .n_refine = 300,
-                                        .k1 = 1.2,
-                                        .b = 0.75,
-                                        .common = 1};
+struct lexical_tuning lexical_tuning = {
+    .probe = 1500,
+    .budget = 100000,
+    .longest = 250000,
+    .n_refine = 300,
+    .n_whole = 1500,
+};
 
+#define K1 1.2
+#define B 0.75
+#define COMMON_WEIGHT 0.5 /* of an English function word */
 #define MAX_EXPANSIONS 64 /* words a prefix stands for */
 #define MAX_ROUNDS 8      /* blocks of candidates read when many are left out */
 
@@ -45,8 +50,8 @@ struct search {
     const struct row_ranges *allowed; /* NULL: all */
     struct scored_term terms[LEXICAL_MAX_TERMS];
     int64_t n_rows, n_tokens, first_row, last_row;
-    struct candidate *candidates;
-    size_t n_candidates;
+    struct candidate *best; /* a heap, the worst at its root */
+    size_t n_best, max_best;
 };
 
 /* ---- postings of the terms ---- */
@@ -80,17 +85,18 @@ static bool expand_prefix(char ***stems, int *n, struct search *search, const ch
 }
 
 static bool read_prefix(struct postings *out, struct search *search, const char *prefix,
-                        int64_t max, struct error *err) {
+                        int64_t max_kept, int64_t max_seen, struct error *err) {
     char **stems;
     int n;
     if (!expand_prefix(&stems, &n, search, prefix, err))
         return false;
     struct postings one = {0};
     bool ok = true;
-    out->n = 0;
+    out->n = out->n_seen = out->last_row = 0;
     out->complete = true;
-    for (int i = 0; i < n && ok && out->n < max; i++) {
-        ok = fulltext_postings(&one, search->conn, stems[i], max - out->n, err);
+    for (int i = 0; i < n && ok; i++) {
+        ok = fulltext_postings(&one, search->conn, stems[i], search->allowed, max_kept - out->n,
+                               max_seen - out->n_seen, err);
         for (int64_t p = 0; ok && p < one.n; p++) {
             if (out->n == out->cap && !postings_grow(out))
                 ok = error_set_code(err, ERROR_LIMIT, "out_of_memory", "too many postings");
@@ -98,12 +104,15 @@ static bool read_prefix(struct postings *out, struct search *search, const char 
                 out->items[out->n++] = one.items[p];
         }
         out->complete = out->complete && one.complete;
+        out->n_seen += one.n_seen;
         if (one.n_rows > 0) {
             out->n_rows = one.n_rows;
             out->n_tokens = one.n_tokens;
         }
     }
     postings_fini(&one);
+    /* Several words end at several rows: how far the reading came is not known. */
+    out->last_row = search->last_row;
     if (out->n > 0)
         qsort(out->items, (size_t)out->n, sizeof *out->items, by_row);
     int64_t n_rows = 0;
@@ -117,11 +126,13 @@ static bool read_prefix(struct postings *out, struct search *search, const char 
     return ok;
 }
 
-static bool read_postings(struct scored_term *term, struct search *search, int64_t max,
-                          struct error *err) {
+static bool read_postings(struct scored_term *term, struct search *search, int64_t max_kept,
+                          int64_t max_seen, struct error *err) {
+    const char *tokens = term->term->tokens;
     bool ok = term->term->kind == TERM_PREFIX
-                  ? read_prefix(&term->postings, search, term->term->tokens, max, err)
-                  : fulltext_postings(&term->postings, search->conn, term->term->tokens, max, err);
+                  ? read_prefix(&term->postings, search, tokens, max_kept, max_seen, err)
+                  : fulltext_postings(&term->postings, search->conn, tokens, search->allowed,
+                                      max_kept, max_seen, err);
     if (ok && term->postings.n_rows > 0) {
         search->n_rows = term->postings.n_rows;
         search->n_tokens = term->postings.n_tokens;
@@ -129,16 +140,20 @@ static bool read_postings(struct scored_term *term, struct search *search, int64
     return ok;
 }
 
-static void estimate_df(struct scored_term *term, const struct search *search) {
+/* Document frequency and weight (IDF) of a term whose postings were read, wholly or in part. */
+static void weigh(struct scored_term *term, const struct search *search) {
     const struct postings *postings = &term->postings;
-    term->df = (double)postings->n;
-    if (postings->complete || postings->n == 0)
-        return;
-    double reached = (double)(postings->items[postings->n - 1].row_id - search->first_row + 1);
-    double all = (double)(search->last_row - search->first_row + 1);
-    term->df *= all / reached;
-    if (term->df > (double)search->n_rows)
-        term->df = (double)search->n_rows;
+    double n_rows = (double)search->n_rows;
+    term->df = (double)postings->n_seen;
+    if (!postings->complete && postings->last_row > 0) {
+        double reached = (double)(postings->last_row - search->first_row + 1);
+        term->df *= (double)(search->last_row - search->first_row + 1) / reached;
+    }
+    if (term->df > n_rows)
+        term->df = n_rows;
+    term->weight = log(1 + (n_rows - term->df + 0.5) / (term->df + 0.5));
+    if (term->term->common)
+        term->weight *= COMMON_WEIGHT;
 }
 
 static int by_df(const void *a, const void *b) {
@@ -148,36 +163,41 @@ static int by_df(const void *a, const void *b) {
     return (*x)->term_i - (*y)->term_i;
 }
 
-static bool take_terms(struct search *search, struct error *err) {
-    struct scored_term *order[LEXICAL_MAX_TERMS];
+/* Reads the terms' beginnings and gives them their weights. */
+static bool read_terms(struct search *search, struct error *err) {
     int n = search->query->n_terms, n_all = n + search->query->n_excluded;
     for (int i = 0; i < n_all; i++) {
         struct scored_term *term = &search->terms[i];
         term->term = &search->query->terms[i];
         term->term_i = i;
-        if (!read_postings(term, search, lexical_tuning.probe, err))
+        if (!read_postings(term, search, lexical_tuning.probe, lexical_tuning.probe, err))
             return false;
-        order[i] = term;
     }
-    for (int i = 0; i < n; i++) {
-        struct scored_term *term = &search->terms[i];
-        estimate_df(term, search);
-        double rows = (double)search->n_rows;
-        term->weight = log(1 + (rows - term->df + 0.5) / (term->df + 0.5));
-        if (term->term->common)
-            term->weight *= lexical_tuning.common;
-    }
+    for (int i = 0; i < n; i++)
+        weigh(&search->terms[i], search);
+    return true;
+}
+
+static bool take_terms(struct search *search, size_t n_wanted, struct error *err) {
+    struct scored_term *order[LEXICAL_MAX_TERMS];
+    int n = search->query->n_terms;
+    for (int i = 0; i < n; i++)
+        order[i] = &search->terms[i];
     qsort(order, (size_t)n, sizeof order[0], by_df);
-    int64_t spent = 0;
+    int64_t spent = 0, kept = 0;
     for (int i = 0; i < n; i++) {
         struct scored_term *term = order[i];
-        if (term->postings.n == 0)
-            continue;
-        if (spent > 0 && (double)spent + term->df > (double)lexical_tuning.budget)
+        struct postings *postings = &term->postings;
+        if (kept >= (int64_t)n_wanted && (double)spent + term->df > (double)lexical_tuning.budget)
             break;
-        if (!term->postings.complete && !read_postings(term, search, lexical_tuning.hard_max, err))
-            return false;
-        spent += term->postings.n;
+        if (!postings->complete) {
+            int64_t longest = lexical_tuning.longest;
+            if (!read_postings(term, search, longest, search->allowed ? longest * 8 : longest, err))
+                return false;
+            weigh(term, search);
+        }
+        spent += postings->n_seen;
+        kept += postings->n;
         term->taken = true;
     }
     return true;
@@ -186,44 +206,73 @@ static bool take_terms(struct search *search, struct error *err) {
 /* ---- candidates ---- */
 
 static double saturate(double tf, double length_factor) {
-    double k1 = lexical_tuning.k1;
-    return tf * (k1 + 1) / (tf + k1 * length_factor);
+    return tf * (K1 + 1) / (tf + K1 * length_factor);
 }
 
-/* Adds a term's postings to the candidates; both ascend by row. */
-static void merge_term(struct search *search, const struct scored_term *term) {
-    const struct postings *postings = &term->postings;
-    struct candidate *old = search->candidates;
-    size_t n_old = search->n_candidates, n_new = (size_t)postings->n, i = 0, n = 0;
-    struct candidate *merged = arena_alloc(search->arena, (n_old + n_new) * sizeof *merged);
-    struct row_cursor cursor = {0};
-    for (size_t p = 0; p < n_new; p++) {
-        int64_t row_id = postings->items[p].row_id;
-        if (search->allowed && !ranges_have(search->allowed, &cursor, row_id))
-            continue;
-        while (i < n_old && old[i].row_id < row_id)
-            merged[n++] = old[i++];
-        double score = term->weight * saturate(postings->items[p].tf, 1);
-        if (i < n_old && old[i].row_id == row_id)
-            score += old[i++].score;
-        merged[n++] = (struct candidate){row_id, score};
-    }
-    while (i < n_old)
-        merged[n++] = old[i++];
-    search->candidates = merged;
-    search->n_candidates = n;
+static bool is_better(const struct candidate *a, const struct candidate *b) {
+    return a->score != b->score ? a->score > b->score : a->row_id < b->row_id;
 }
 
-static void leave_out(struct search *search, const struct postings *postings) {
-    size_t n = 0;
-    int64_t p = 0;
-    for (size_t i = 0; i < search->n_candidates; i++) {
-        while (p < postings->n && postings->items[p].row_id < search->candidates[i].row_id)
-            p++;
-        if (p == postings->n || postings->items[p].row_id != search->candidates[i].row_id)
-            search->candidates[n++] = search->candidates[i];
+/* Moves the candidate at i down to where no child is worse. */
+static void sift_down(struct candidate *heap, size_t n, size_t i) {
+    struct candidate moved = heap[i];
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && is_better(&heap[child], &heap[child + 1]))
+            child++;
+        if (!is_better(&moved, &heap[child]))
+            break;
+        heap[i] = heap[child];
     }
-    search->n_candidates = n;
+    heap[i] = moved;
+}
+
+static void offer(struct search *search, struct candidate candidate) {
+    struct candidate *heap = search->best;
+    if (search->n_best == search->max_best) {
+        if (is_better(&candidate, &heap[0])) {
+            heap[0] = candidate;
+            sift_down(heap, search->n_best, 0);
+        }
+        return;
+    }
+    size_t i = search->n_best++;
+    while (i > 0 && is_better(&heap[(i - 1) / 2], &candidate)) {
+        heap[i] = heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    heap[i] = candidate;
+}
+
+#define WINDOW 32768 /* rows whose sums are in the cache at one time */
+
+/* Sums the taken terms' scores, a window of rows after the other, and keeps the best. A sum
+ * of 0 is a row without postings, a negative one a row with an excluded term. */
+static void find_best(struct search *search) {
+    int n_terms = search->query->n_terms, n_all = n_terms + search->query->n_excluded;
+    int64_t at[LEXICAL_MAX_TERMS] = {0};
+    float *sums = arena_alloc(search->arena, WINDOW * sizeof *sums);
+    for (int64_t first = search->first_row; first <= search->last_row; first += WINDOW) {
+        bool any = false;
+        for (int t = 0; t < n_all; t++) {
+            const struct scored_term *term = &search->terms[t];
+            const struct postings *postings = &term->postings;
+            if (t < n_terms && !term->taken)
+                continue;
+            for (; at[t] < postings->n && postings->items[at[t]].row_id < first + WINDOW; at[t]++) {
+                float *sum = &sums[postings->items[at[t]].row_id - first];
+                if (t < n_terms)
+                    *sum += (float)(term->weight * saturate(postings->items[at[t]].tf, 1));
+                else
+                    *sum = -1;
+                any = true;
+            }
+        }
+        for (int i = 0; any && i < WINDOW; i++) {
+            if (sums[i] > 0)
+                offer(search, (struct candidate){first + i, sums[i]});
+            sums[i] = 0;
+        }
+    }
 }
 
 static int best_first(const void *a, const void *b) {
@@ -240,7 +289,17 @@ static int candidate_by_row(const void *a, const void *b) {
 
 /* ---- exact scores ---- */
 
-/* Scores the block's chunks by their texts, in row order; the excluded get a negative score. */
+/* All that the filter lets through. */
+static void take_whole(struct search *search) {
+    const struct row_ranges *allowed = search->allowed;
+    for (size_t i = 0; i < allowed->n; i++) {
+        for (int64_t row = allowed->items[i].first; row <= allowed->items[i].last; row++)
+            search->best[search->n_best++] = (struct candidate){row, 0};
+    }
+}
+
+/* Scores the block's chunks by their texts, in row order; 0: without a term, or with an excluded
+ * one. */
 static bool refine(struct search *search, struct matcher *matcher, struct candidate *block,
                    size_t n, struct error *err) {
     qsort(block, n, sizeof *block, candidate_by_row);
@@ -259,14 +318,14 @@ static bool refine(struct search *search, struct matcher *matcher, struct candid
             matcher_run(matcher, tf, &n_positions, (const char *)sqlite3_column_text(stmt, 0),
                         (size_t)sqlite3_column_bytes(stmt, 0), NULL, NULL);
         conn_finish(stmt);
-        double length = 1 - lexical_tuning.b + lexical_tuning.b * n_positions / average;
-        double score = row ? 0 : -1;
+        double length = 1 - B + B * n_positions / average;
+        double score = 0;
         for (int t = 0; row && t < query->n_terms; t++) {
             if (tf[t] > 0)
                 score += search->terms[t].weight * saturate(tf[t], length);
         }
         for (int t = query->n_terms; row && t < query->n_terms + query->n_excluded; t++)
-            score = tf[t] > 0 ? -1 : score;
+            score = tf[t] > 0 ? 0 : score;
         block[i].score = score;
     }
     qsort(block, n, sizeof *block, best_first);
@@ -293,25 +352,22 @@ static bool describe(struct lexical_hit *hit, bool *found, struct search *search
     return ok;
 }
 
-static bool rank(struct lexical_hit *hits, int *n, struct search *search, int limit,
+/* Refines the best, a block at a time, until enough are left. */
+static bool rank(struct lexical_hit *hits, int *n, struct search *search, size_t n_block, int limit,
                  struct error *err) {
     struct matcher *matcher = matcher_new(search->arena, search->query);
-    size_t n_block = (size_t)lexical_tuning.n_refine, at = 0;
-    if (n_block < (size_t)limit * 2)
-        n_block = (size_t)limit * 2;
-    qsort(search->candidates, search->n_candidates, sizeof *search->candidates, best_first);
-    for (int round = 0; round < MAX_ROUNDS && *n < limit && at < search->n_candidates; round++) {
-        size_t left = search->n_candidates - at, n_now = left < n_block ? left : n_block;
-        struct candidate *block = search->candidates + at;
+    qsort(search->best, search->n_best, sizeof *search->best, best_first);
+    for (size_t at = 0; *n < limit && at < search->n_best; at += n_block) {
+        size_t left = search->n_best - at, n_now = left < n_block ? left : n_block;
+        struct candidate *block = search->best + at;
         if (!refine(search, matcher, block, n_now, err))
             return false;
-        for (size_t i = 0; i < n_now && *n < limit && block[i].score >= 0; i++) {
+        for (size_t i = 0; i < n_now && *n < limit && block[i].score > 0; i++) {
             bool found = false;
             if (!describe(&hits[*n], &found, search, &block[i], err))
                 return false;
             *n += found;
         }
-        at += n_now;
     }
     return true;
 }
@@ -323,6 +379,33 @@ static bool bounds(struct search *search, struct error *err) {
                        "SELECT coalesce(max(row_id), 0) FROM chunks", "");
 }
 
+static bool search_in(struct lexical_hit *hits, int *n, struct search *search,
+                      const struct search_filter *filter, int limit, struct error *err) {
+    struct row_ranges *allowed = NULL;
+    if (!bounds(search, err) || !filter_ranges(&allowed, search->arena, search->conn, filter, err))
+        return false;
+    search->allowed = allowed;
+    if (!read_terms(search, err))
+        return false;
+    size_t n_block = (size_t)lexical_tuning.n_refine;
+    if (n_block < (size_t)limit * 2)
+        n_block = (size_t)limit * 2;
+    bool whole = allowed && allowed->n_rows <= lexical_tuning.n_whole;
+    if (whole)
+        search->max_best = n_block = (size_t)allowed->n_rows + 1;
+    else
+        search->max_best = search->query->n_excluded > 0 ? n_block * MAX_ROUNDS : n_block;
+    search->best = arena_alloc(search->arena, search->max_best * sizeof *search->best);
+    if (whole) {
+        take_whole(search);
+    } else {
+        if (!take_terms(search, n_block, err))
+            return false;
+        find_best(search);
+    }
+    return rank(hits, n, search, n_block, limit, err);
+}
+
 bool lexical_search(struct lexical_hit **out, int *n, struct arena *arena, struct store *store,
                     const struct lexical_query *query, const struct search_filter *filter,
                     int limit, struct error *err) {
@@ -331,23 +414,11 @@ bool lexical_search(struct lexical_hit **out, int *n, struct arena *arena, struc
     if (query->n_terms == 0 || limit <= 0)
         return true;
     struct search *search = mem_alloc(sizeof *search);
-    struct row_ranges *allowed = NULL;
     search->arena = arena_new(0);
     search->query = query;
     *out = arena_alloc(arena, (size_t)limit * sizeof **out);
-    bool ok = reader_take(&search->conn, store, err) && bounds(search, err) &&
-              filter_ranges(&allowed, search->arena, search->conn, filter, err);
-    search->allowed = allowed;
-    ok = ok && take_terms(search, err);
-    if (ok) {
-        for (int i = 0; i < query->n_terms; i++) {
-            if (search->terms[i].taken)
-                merge_term(search, &search->terms[i]);
-        }
-        for (int i = query->n_terms; i < query->n_terms + query->n_excluded; i++)
-            leave_out(search, &search->terms[i].postings);
-        ok = rank(*out, n, search, limit, err);
-    }
+    bool ok = reader_take(&search->conn, store, err) &&
+              search_in(*out, n, search, filter, limit, err);
     reader_drop(search->conn);
     for (int i = 0; i < LEXICAL_MAX_TERMS; i++)
         postings_fini(&search->terms[i].postings);

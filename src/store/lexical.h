@@ -7,24 +7,49 @@
 #define LEXICAL_MAX_TERMS 64
 #define LEXICAL_MAX_PHRASE 64 /* tokens of a phrase: one bit each */
 
+/* ---- filter.c ---- */
+
+struct row_range {
+    int64_t first, last;
+};
+/* Ascending, apart. */
+struct row_ranges {
+    struct row_range *items;
+    size_t n;
+    int64_t n_rows; /* at most: removed ones inside count */
+};
+struct row_cursor {
+    size_t at;
+};
+/* Whether row_id is within; called with ascending row ids and one cursor, starting at 0. */
+bool ranges_have(const struct row_ranges *ranges, struct row_cursor *cursor, int64_t row_id);
+/* *out NULL: the filter lets everything through. */
+bool filter_ranges(struct row_ranges **out, struct arena *arena, struct conn *conn,
+                   const struct search_filter *filter, struct error *err);
+
 /* ---- fulltext.c ---- */
 
 struct posting {
     int64_t row_id;
     uint32_t tf;
 };
-/* A term's, ascending by row id. Zero-initialise; postings_fini. */
+/* A term's, ascending by row id; only those the filter lets through are kept, all are counted.
+ * Zero-initialise; postings_fini. */
 struct postings {
     struct posting *items;
     int64_t n, cap;
-    bool complete;    /* false: cut at the most that was asked for */
+    int64_t n_seen;   /* with those not let through */
+    int64_t last_row; /* the last one seen */
+    bool complete;    /* false: there are more */
     int64_t n_rows;   /* chunks in the index; 0 where the term is in none */
     int64_t n_tokens; /* of all of them */
 };
 bool postings_grow(struct postings *postings);
 void postings_fini(struct postings *postings);
-/* tokens: one, or a phrase's, separated by blanks. */
-bool fulltext_postings(struct postings *out, struct conn *conn, const char *tokens, int64_t max,
+/* Reads until max_kept are kept or max_seen were seen. tokens: one, or a phrase's, separated by
+ * blanks; allowed NULL: all. */
+bool fulltext_postings(struct postings *out, struct conn *conn, const char *tokens,
+                       const struct row_ranges *allowed, int64_t max_kept, int64_t max_seen,
                        struct error *err);
 
 /* ---- query.c ---- */
@@ -54,31 +79,15 @@ typedef void (*match_visitor)(void *ctx, int term_i, uint32_t start, uint32_t en
 void matcher_run(struct matcher *matcher, uint32_t *tf, uint32_t *n_positions, const char *text,
                  size_t len, match_visitor visit, void *ctx);
 
-/* ---- filter.c ---- */
-
-struct row_range {
-    int64_t first, last;
-};
-/* Ascending, apart. */
-struct row_ranges {
-    struct row_range *items;
-    size_t n;
-};
-struct row_cursor {
-    size_t at;
-};
-/* Whether row_id is within; called with ascending row ids and one cursor, starting at 0. */
-bool ranges_have(const struct row_ranges *ranges, struct row_cursor *cursor, int64_t row_id);
-/* *out NULL: the filter lets everything through. */
-bool filter_ranges(struct row_ranges **out, struct arena *arena, struct conn *conn,
-                   const struct search_filter *filter, struct error *err);
-
 /* ---- lexical.c ---- */
 
+/* What a search may cost; tests lower it. Postings, but n_refine. */
 struct lexical_tuning {
-    int64_t probe, budget, hard_max;
-    int n_refine;
-    double k1, b, common;
+    int64_t probe;   /* read of every term */
+    int64_t budget;  /* of all terms together; the rarest may pass it */
+    int64_t longest; /* of one term; a filter's rejects count an eighth */
+    int n_refine;    /* chunks scored by their text */
+    int n_whole;     /* as many as a filter may let through to be scored by their text, all */
 };
 extern struct lexical_tuning lexical_tuning;
 

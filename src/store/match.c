@@ -17,7 +17,7 @@ struct needle {
 };
 
 struct phrase_state {
-    uint64_t ends_here, here; /* here: tokens that stand at this position */
+    uint64_t ends, here; /* ends: at the position before; here: tokens that stand at this one */
 };
 
 struct matcher {
@@ -25,13 +25,15 @@ struct matcher {
     int n_terms;
     struct needle *needles;
     int buckets[N_BUCKETS];
-    uint8_t first_letters[32];
+    struct token_sieve sieve;
     int prefixes[LEXICAL_MAX_TERMS], n_prefixes;
     int phrases[LEXICAL_MAX_TERMS], n_phrases;
     struct phrase_state states[LEXICAL_MAX_TERMS];
-    uint32_t starts[LEXICAL_MAX_PHRASE], end; /* of the last positions; where this one ends */
+    int64_t position;                    /* the last one with a token of interest, or -1 */
+    uint32_t starts[LEXICAL_MAX_PHRASE]; /* of the last positions */
+    uint32_t end;                        /* of this one */
 
-    uint32_t *tf, n_positions;
+    uint32_t *tf;
     match_visitor visit;
     void *ctx;
 };
@@ -60,8 +62,7 @@ struct matcher *matcher_new(struct arena *arena, const struct lexical_query *que
             matcher->phrases[matcher->n_phrases++] = i;
         for (int t = 0; t < term->n_tokens; t++) {
             size_t len = strcspn(token, " ");
-            unsigned char first = (unsigned char)token[0];
-            matcher->first_letters[first >> 3] |= (uint8_t)(1u << (first & 7));
+            token_sieve_add(&matcher->sieve, token, len);
             if (term->kind != TERM_PREFIX) {
                 int *bucket = &matcher->buckets[bucket_of(token, len)];
                 matcher->needles[at] = (struct needle){token, len, i, t, *bucket};
@@ -79,21 +80,32 @@ static void found(struct matcher *matcher, int term_i, uint32_t start, uint32_t 
         matcher->visit(matcher->ctx, term_i, start, end);
 }
 
-/* The position is complete: all tokens that stand at it were seen. */
+/* The position is complete: all its tokens of interest were seen. */
 static void end_position(struct matcher *matcher) {
-    if (matcher->n_positions == 0)
+    if (matcher->position < 0)
         return;
     for (int i = 0; i < matcher->n_phrases; i++) {
         int term_i = matcher->phrases[i];
         struct phrase_state *state = &matcher->states[i];
         int n = matcher->query->terms[term_i].n_tokens;
-        state->ends_here = (state->ends_here << 1 | 1) & state->here;
+        state->ends = (state->ends << 1 | 1) & state->here;
         state->here = 0;
-        if (state->ends_here >> (n - 1) & 1) {
-            uint32_t first = matcher->n_positions - (uint32_t)n;
+        if (state->ends >> (n - 1) & 1) {
+            uint64_t first = (uint64_t)(matcher->position - n + 1);
             found(matcher, term_i, matcher->starts[first % LEXICAL_MAX_PHRASE], matcher->end);
         }
     }
+}
+
+static void begin_position(struct matcher *matcher, const struct token *token) {
+    end_position(matcher);
+    if (token->position != matcher->position + 1) {
+        for (int i = 0; i < matcher->n_phrases; i++)
+            matcher->states[i].ends = 0;
+    }
+    matcher->position = token->position;
+    matcher->starts[token->position % LEXICAL_MAX_PHRASE] = token->start;
+    matcher->end = token->end;
 }
 
 static void match_prefixes(struct matcher *matcher, const struct token *token) {
@@ -107,14 +119,8 @@ static void match_prefixes(struct matcher *matcher, const struct token *token) {
 
 static bool match_token(void *ctx, const struct token *token) {
     struct matcher *matcher = ctx;
-    if (!token->colocated) {
-        end_position(matcher);
-        matcher->starts[matcher->n_positions++ % LEXICAL_MAX_PHRASE] = token->start;
-        matcher->end = token->end;
-    }
-    unsigned char first = (unsigned char)token->text[0];
-    if (!(matcher->first_letters[first >> 3] >> (first & 7) & 1))
-        return true;
+    if (token->position != matcher->position)
+        begin_position(matcher, token);
     if (matcher->n_prefixes > 0 && token->word)
         match_prefixes(matcher, token);
     for (int at = matcher->buckets[bucket_of(token->text, token->len)]; at >= 0;
@@ -139,10 +145,9 @@ void matcher_run(struct matcher *matcher, uint32_t *tf, uint32_t *n_positions, c
     memset(tf, 0, (size_t)matcher->n_terms * sizeof *tf);
     memset(matcher->states, 0, sizeof matcher->states);
     matcher->tf = tf;
-    matcher->n_positions = 0;
+    matcher->position = -1;
     matcher->visit = visit;
     matcher->ctx = ctx;
-    tokens_visit_some(text, len, matcher->first_letters, match_token, matcher);
+    *n_positions = tokens_visit_some(text, len, &matcher->sieve, match_token, matcher);
     end_position(matcher);
-    *n_positions = matcher->n_positions;
 }

@@ -62,9 +62,16 @@ static bool ends_cvc(const char *text, size_t len) {
            is_consonant(text, len - 1) && !strchr("wxy", text[len - 1]);
 }
 
-static bool ends_with(const struct word *word, const char *suffix, size_t *stem_len) {
-    size_t n = strlen(suffix);
-    if (n > word->len || memcmp(word->text + word->len - n, suffix, n) != 0)
+struct suffix {
+    const char *text;
+    size_t len;
+};
+#define SUFFIX(text) ((struct suffix){text, sizeof(text) - 1})
+
+static bool ends_with(const struct word *word, struct suffix suffix, size_t *stem_len) {
+    size_t n = suffix.len;
+    if (n > word->len || word->text[word->len - 1] != suffix.text[n - 1] ||
+        memcmp(word->text + word->len - n, suffix.text, n) != 0)
         return false;
     *stem_len = word->len - n;
     return true;
@@ -77,8 +84,11 @@ static void set_end(struct word *word, size_t stem_len, const char *suffix) {
 }
 
 struct rule {
-    const char *suffix, *into;
+    struct suffix suffix;
+    const char *into;
 };
+#define RULE(from, into)                                                                           \
+    { {from, sizeof(from) - 1}, into }
 
 /* The first rule whose suffix the word has decides, whether or not its condition holds. */
 static void apply(struct word *word, const struct rule *rules, size_t n, int more_than) {
@@ -94,25 +104,25 @@ static void apply(struct word *word, const struct rule *rules, size_t n, int mor
 
 static void plurals(struct word *word) {
     size_t stem_len;
-    if (ends_with(word, "sses", &stem_len) || ends_with(word, "ies", &stem_len))
+    if (ends_with(word, SUFFIX("sses"), &stem_len) || ends_with(word, SUFFIX("ies"), &stem_len))
         word->len -= 2;
-    else if (!ends_with(word, "ss", &stem_len) && ends_with(word, "s", &stem_len))
+    else if (!ends_with(word, SUFFIX("ss"), &stem_len) && ends_with(word, SUFFIX("s"), &stem_len))
         word->len--;
 }
 
 static void past_and_gerund(struct word *word) {
     size_t stem_len;
-    if (ends_with(word, "eed", &stem_len)) {
+    if (ends_with(word, SUFFIX("eed"), &stem_len)) {
         if (measure(word->text, stem_len) > 0)
             word->len--;
         return;
     }
-    if (!(ends_with(word, "ed", &stem_len) || ends_with(word, "ing", &stem_len)) ||
+    if (!(ends_with(word, SUFFIX("ed"), &stem_len) || ends_with(word, SUFFIX("ing"), &stem_len)) ||
         !has_vowel(word->text, stem_len))
         return;
     word->len = stem_len;
-    if (ends_with(word, "at", &stem_len) || ends_with(word, "bl", &stem_len) ||
-        ends_with(word, "iz", &stem_len))
+    if (ends_with(word, SUFFIX("at"), &stem_len) || ends_with(word, SUFFIX("bl"), &stem_len) ||
+        ends_with(word, SUFFIX("iz"), &stem_len))
         set_end(word, word->len, "e");
     else if (ends_double(word->text, word->len) && !strchr("lsz", word->text[word->len - 1]))
         word->len--;
@@ -122,40 +132,46 @@ static void past_and_gerund(struct word *word) {
 
 static void last_y(struct word *word) {
     size_t stem_len;
-    if (ends_with(word, "y", &stem_len) && has_vowel(word->text, stem_len))
+    if (ends_with(word, SUFFIX("y"), &stem_len) && has_vowel(word->text, stem_len))
         word->text[stem_len] = 'i';
 }
 
 static void long_suffixes(struct word *word) {
     static const struct rule rules[] = {
-        {"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"},   {"anci", "ance"},
-        {"izer", "ize"},    {"bli", "ble"},     {"alli", "al"},     {"entli", "ent"},
-        {"eli", "e"},       {"ousli", "ous"},   {"ization", "ize"}, {"ation", "ate"},
-        {"ator", "ate"},    {"alism", "al"},    {"iveness", "ive"}, {"fulness", "ful"},
-        {"ousness", "ous"}, {"aliti", "al"},    {"iviti", "ive"},   {"biliti", "ble"},
-        {"logi", "log"},
+        RULE("ational", "ate"), RULE("tional", "tion"), RULE("enci", "ence"),
+        RULE("anci", "ance"),   RULE("izer", "ize"),    RULE("bli", "ble"),
+        RULE("alli", "al"),     RULE("entli", "ent"),   RULE("eli", "e"),
+        RULE("ousli", "ous"),   RULE("ization", "ize"), RULE("ation", "ate"),
+        RULE("ator", "ate"),    RULE("alism", "al"),    RULE("iveness", "ive"),
+        RULE("fulness", "ful"), RULE("ousness", "ous"), RULE("aliti", "al"),
+        RULE("iviti", "ive"),   RULE("biliti", "ble"),  RULE("logi", "log"),
     };
     apply(word, rules, BASE_COUNT(rules), 0);
 }
 
 static void middle_suffixes(struct word *word) {
     static const struct rule rules[] = {
-        {"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"},
-        {"ical", "ic"},  {"ful", ""},   {"ness", ""},
+        RULE("icate", "ic"), RULE("ative", ""), RULE("alize", "al"), RULE("iciti", "ic"),
+        RULE("ical", "ic"),  RULE("ful", ""),   RULE("ness", ""),
     };
     apply(word, rules, BASE_COUNT(rules), 0);
 }
 
 static void last_suffixes(struct word *word) {
-    static const char *const suffixes[] = {
-        "ement", "ance", "ence", "able", "ible", "ment", "ant", "ent", "ion", "ism",
-        "ate",   "iti",  "ous",  "ive",  "ize",  "al",   "er",  "ic",  "ou",
+    static const struct suffix suffixes[] = {
+        {"ement", sizeof "ement" - 1}, {"ance", sizeof "ance" - 1}, {"ence", sizeof "ence" - 1},
+        {"able", sizeof "able" - 1},   {"ible", sizeof "ible" - 1}, {"ment", sizeof "ment" - 1},
+        {"ant", sizeof "ant" - 1},     {"ent", sizeof "ent" - 1},   {"ion", sizeof "ion" - 1},
+        {"ism", sizeof "ism" - 1},     {"ate", sizeof "ate" - 1},   {"iti", sizeof "iti" - 1},
+        {"ous", sizeof "ous" - 1},     {"ive", sizeof "ive" - 1},   {"ize", sizeof "ize" - 1},
+        {"al", sizeof "al" - 1},       {"er", sizeof "er" - 1},     {"ic", sizeof "ic" - 1},
+        {"ou", sizeof "ou" - 1},
     };
     size_t stem_len;
     for (size_t i = 0; i < BASE_COUNT(suffixes); i++) {
         if (!ends_with(word, suffixes[i], &stem_len))
             continue;
-        bool fits = strcmp(suffixes[i], "ion") != 0 ||
+        bool fits = strcmp(suffixes[i].text, "ion") != 0 ||
                     (stem_len > 0 && strchr("st", word->text[stem_len - 1]));
         if (fits && measure(word->text, stem_len) > 1)
             word->len = stem_len;

@@ -16,11 +16,12 @@
 
 struct scan {
     const char *text;
-    size_t len, pos; /* pos: the next character */
-    const uint8_t *first_letters;
+    size_t len, pos;                 /* pos: the next character */
+    const struct token_sieve *sieve; /* NULL: all */
     token_visitor visit;
     void *ctx;
     bool stopped;
+    uint32_t n_positions;
     char word[WORD_MAX + 8], stem[WORD_MAX + 8];
     size_t word_len;
 };
@@ -56,6 +57,8 @@ static uint32_t peek(const struct scan *scan, size_t *next) {
 }
 
 static void emit(struct scan *scan, struct token *token) {
+    scan->n_positions += !token->colocated;
+    token->position = scan->n_positions - 1;
     if (!scan->stopped && !scan->visit(scan->ctx, token))
         scan->stopped = true;
 }
@@ -83,13 +86,18 @@ static bool is_stemmed(const char *word, size_t len) {
     return true;
 }
 
-static bool wants_stem(const struct scan *scan) {
-    if (scan->first_letters) {
-        unsigned char first = (unsigned char)scan->word[0];
-        if (!(scan->first_letters[first >> 3] >> (first & 7) & 1))
-            return false;
-    }
-    return is_stemmed(scan->word, scan->word_len);
+/* A stem keeps its word's first two letters, or is shorter. */
+void token_sieve_add(struct token_sieve *sieve, const char *token, size_t len) {
+    unsigned first = (unsigned char)token[0] - 'a';
+    unsigned second = len > 1 ? (unsigned char)token[1] - 'a' : 26;
+    if (first < 26)
+        sieve->pairs[first] |= second < 26 ? 1u << second : UINT32_MAX;
+}
+
+static bool passes(const struct token_sieve *sieve, const char *word, size_t len) {
+    unsigned first = (unsigned char)word[0] - 'a';
+    unsigned second = len > 1 ? (unsigned char)word[1] - 'a' : 26;
+    return first >= 26 || second >= 26 || (sieve->pairs[first] >> second & 1);
 }
 
 char *token_of_word(struct arena *arena, const char *word) {
@@ -103,13 +111,17 @@ char *token_of_word(struct arena *arena, const char *word) {
 static void emit_word(struct scan *scan, size_t start, size_t end) {
     if (scan->word_len == 0)
         return;
+    if (scan->sieve && !passes(scan->sieve, scan->word, scan->word_len)) {
+        scan->n_positions++;
+        return;
+    }
     struct token token = {.text = scan->word,
                           .len = scan->word_len,
                           .word = scan->word,
                           .word_len = scan->word_len,
                           .start = (uint32_t)start,
                           .end = (uint32_t)end};
-    if (wants_stem(scan)) {
+    if (is_stemmed(scan->word, scan->word_len)) {
         memcpy(scan->stem, scan->word, scan->word_len);
         token.text = scan->stem;
         token.len = stem_english(scan->stem, scan->word_len);
@@ -285,12 +297,16 @@ static void emit_emoji(struct scan *scan) {
     emit(scan, &token);
 }
 
-void tokens_visit_some(const char *text, size_t len, const uint8_t first_letters[32],
-                       token_visitor visit, void *ctx) {
-    struct scan scan = {
-        .text = text, .len = len, .first_letters = first_letters, .visit = visit, .ctx = ctx};
+uint32_t tokens_visit_some(const char *text, size_t len, const struct token_sieve *sieve,
+                           token_visitor visit, void *ctx) {
+    struct scan scan = {.text = text, .len = len, .sieve = sieve, .visit = visit, .ctx = ctx};
     size_t number_until = 0;
     while (scan.pos < scan.len && !scan.stopped) {
+        unsigned char byte = (unsigned char)scan.text[scan.pos];
+        if (byte < 0x80 && class_of(byte) == CLASS_NONE) {
+            scan.pos++;
+            continue;
+        }
         size_t next, start, end;
         enum char_class kind = class_of(peek(&scan, &next));
         if (kind == CLASS_NONE) {
@@ -309,8 +325,9 @@ void tokens_visit_some(const char *text, size_t len, const uint8_t first_letters
             }
         }
     }
+    return scan.n_positions;
 }
 
-void tokens_visit(const char *text, size_t len, token_visitor visit, void *ctx) {
-    tokens_visit_some(text, len, NULL, visit, ctx);
+uint32_t tokens_visit(const char *text, size_t len, token_visitor visit, void *ctx) {
+    return tokens_visit_some(text, len, NULL, visit, ctx);
 }
