@@ -161,8 +161,9 @@ static bool open_pdf(int *pdf_fd, const struct read_slot *slot, struct error *er
 }
 
 /* One try with a running converter. False with its child lost, or refused and well. */
-static bool convert_with(int *pdf_fd, struct read_slot *slot, enum read_format format, int fd,
-                         const struct read_sink *sink, struct error *err) {
+static bool convert_with(int *pdf_fd, struct read_pool *pool, struct read_slot *slot,
+                         enum read_format format, int fd, const struct read_sink *sink,
+                         struct error *err) {
     struct sandbox_frame frame;
     struct buf payload = {0};
     wire_put_format(&payload, format);
@@ -172,8 +173,8 @@ static bool convert_with(int *pdf_fd, struct read_slot *slot, enum read_format f
         pool_end(slot);
         return false;
     }
-    int64_t deadline_ms = time_mono_ms() + READ_CONVERT_MS;
-    if (!pool_await(&frame, slot, sink, READ_CONVERT_MS, deadline_ms, err))
+    int64_t deadline_ms = time_mono_ms() + pool->convert_ms;
+    if (!pool_await(&frame, slot, sink, pool->convert_ms, deadline_ms, err))
         return false;
     if (frame.type == WIRE_CONVERTED)
         return open_pdf(pdf_fd, slot, err);
@@ -193,7 +194,7 @@ bool pool_convert(int *pdf_fd, struct read_pool *pool, enum read_format format, 
     if (!slot)
         return false;
     bool fine = (slot->child || start_converter(pool, slot, sink, err))
-                && convert_with(pdf_fd, slot, format, fd, sink, err);
+                && convert_with(pdf_fd, pool, slot, format, fd, sink, err);
     /* After a refusal LibreOffice may hold on to the file, or have lost its footing: a new one. */
     if (slot->child && (!fine || ++slot->n_documents >= CONVERTER_DOCUMENTS))
         pool_end(slot);

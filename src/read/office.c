@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@
 #define CPU_S 900 /* a document: behind the parent's deadline */
 
 #ifdef FAULT_POINTS
-/* "none": as if LibreOffice were not installed; "soffice": as if its kit would not start. */
+/* "none": as if LibreOffice were not installed; "soffice": as if its kit would not start; "crash": as
+ * if it crashed over every file; "hang": as if it never came back. */
 static bool office_fault(const char *what) {
     const char *wanted = getenv("DOCUSEARCH_FAULT_OFFICE");
     return wanted && strcmp(wanted, what) == 0;
@@ -230,6 +232,10 @@ static bool convert(struct converter *converter, enum read_format format, int fd
     unlink(out);
     if (fd < 0)
         return error_set_code(err, ERROR_INTERNAL, "parser_crash", "no descriptor came");
+    if (office_fault("crash"))
+        raise(SIGSEGV);
+    while (office_fault("hang"))
+        time_sleep_ms(1000);
     sandbox_cpu_limit(CPU_S);
     bool fine = copy_input(fd, in, err)
                 && (converter->kit ? convert_by_kit(converter, in, out, err)

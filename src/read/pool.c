@@ -210,6 +210,7 @@ bool read_pool_open(struct read_pool **out, const struct settings *settings, int
     pool->max_pages = settings->max_pages;
     pool->silence_ms = deadline_setting("DOCUSEARCH_READ_SILENCE_MS", READ_SILENCE_MS);
     pool->total_ms = deadline_setting("DOCUSEARCH_READ_TOTAL_MS", READ_TOTAL_MS);
+    pool->convert_ms = deadline_setting("DOCUSEARCH_READ_CONVERT_MS", READ_CONVERT_MS);
     pool->n_readers = n_children;
     pool->n_converters = n_children > 4 ? 4 : n_children;
     pool->readers = mem_alloc((size_t)pool->n_readers * sizeof *pool->readers);

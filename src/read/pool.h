@@ -22,7 +22,7 @@ struct read_pool {
     char *scratch_dir; /* absolute */
     char *ocr_languages;
     int render_dpi, max_pages;
-    int64_t silence_ms, total_ms; /* deadlines: READ_* below, shorter in tests */
+    int64_t silence_ms, total_ms, convert_ms; /* deadlines: READ_* below, shorter in tests */
     bool kit_broken;              /* LibreOfficeKit did not start here: soffice instead */
     enum { HEALTH_UNKNOWN, HEALTH_ASKING, HEALTH_KNOWN } health_state;
     struct read_health health;

@@ -75,7 +75,7 @@ int64_t sandbox_rss_bytes(const struct sandbox_child *child); /* 0 where it cann
 /* ---- the child's side: single-threaded ---------------------------------------------------- */
 
 #define SANDBOX_FD 3
-#define SANDBOX_EXIT_MEMORY 77 /* exit status of a child without memory */
+#define SANDBOX_EXIT_MEMORY 117 /* exit status of a child without memory */
 
 /* First call in a child: dies with its parent from here on. */
 void sandbox_child_begin(void);
