@@ -15,12 +15,25 @@ esac
 [ $# -eq 0 ] || shift
 
 build=$PWD/build-fuzz
-if [ ! -f "$build/build.ninja" ]; then
-    CC=${FUZZ_CC:-clang} meson setup "$build" -Dfuzz=true -Db_lundef=false >/dev/null
+mkdir -p "$build"
+
+# logged NAME COMMAND…: its output is seen only when it fails, and then we stop.
+logged() {
+    log=$build/$1.log
+    shift
+    "$@" >"$log" 2>&1 || {
+        cat "$log" >&2
+        exit 1
+    }
+}
+
+if [ -f "$build/build.ninja" ]; then
+    logged setup meson setup --reconfigure "$build" # a target may be new
+else
+    logged setup env CC="${FUZZ_CC:-clang}" meson setup "$build" -Dfuzz=true -Db_lundef=false
 fi
 targets=$*
 if [ -z "$targets" ]; then
-    meson setup --reconfigure "$build" >/dev/null # a target may be new
     for source in fuzz/fuzz_*.c; do
         name=${source#fuzz/fuzz_}
         name=${name%.c}
@@ -36,10 +49,7 @@ status=0
 table=$build/table.txt
 printf '%-8s %12s %9s %9s %8s  %s\n' target runs runs/s coverage MB result >"$table"
 for name in $targets; do
-    ninja -C "$build" "fuzz/fuzz_$name" >"$build/build-$name.log" || {
-        cat "$build/build-$name.log" >&2
-        exit 1
-    }
+    logged "build-$name" ninja -C "$build" "fuzz/fuzz_$name"
     mkdir -p "$build/learned/$name" "$build/found"
     echo "$name: $seconds s" >&2
     result=clean
