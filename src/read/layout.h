@@ -35,8 +35,9 @@ struct line {
     uint32_t page_i, leaf;
     struct span box;
     float size, left, right; /* of the leaf it stands in */
-    bool bold, mono, rtl, ocr;
-    bool row; /* has a gap inside as wide as between the cells of a table */
+    bool bold, italic, mono, rtl, ocr;
+    bool row;    /* has a gap inside as wide as between the cells of a table, or dot leaders */
+    bool raised; /* begins with a number set small, as notes do */
     bool note, repeated;
     uint8_t role;
     uint8_t marker; /* words of the list marker it begins with; 0: none */
@@ -50,7 +51,7 @@ struct para {
     uint8_t level, flags;
     bool continued; /* has been taken into an earlier one */
     float size;
-    bool bold, mono, row;
+    bool bold, italic, mono, row;
 };
 
 struct page_frame {

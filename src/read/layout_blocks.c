@@ -50,7 +50,7 @@ static bool bullet_marker(struct marker *marker, const struct raw_word *word) {
     static const uint32_t sure[] = {0x2022, 0x25E6, 0x25AA, 0x25AB, 0x2023, 0x2043, 0x2219, 0x25CF,
                                     0x25CB, 0x25A0, 0x25A1, 0x27A2, 0x27A4, 0x2713, 0x2714, 0x25C6,
                                     0x25BA, 0x25B8, 0x25B6, 0xF0B7, 0xF0A7, 0xF0D8, 0xF0FC};
-    static const uint32_t unsure[] = {'-', '*', 0xB7, 0x2013, 0x2014, 0x2212};
+    static const uint32_t unsure[] = {'-', '*', 0xB7, 0x2013, 0x2014, 0x2212, 0xFFFD};
     uint32_t c = layout_first_char(word);
     char bytes[4];
     if (utf8_put(bytes, c) != word->len)
@@ -216,7 +216,10 @@ static bool type_breaks(const struct line *last, const struct line *next) {
     float ratio = next->size / last->size, slack = last->ocr && next->ocr ? 1.5f : 1.13f;
     if (ratio > slack || ratio < 1 / slack)
         return true;
-    return last->mono != next->mono || last->bold != next->bold || last->row != next->row;
+    bool slanted = last->italic != next->italic &&
+                   layout_trail(last->italic ? last : next) > 0.25f * (last->right - last->left);
+    return last->mono != next->mono || last->bold != next->bold || last->row != next->row ||
+           slanted;
 }
 
 /* Only a first line is indented, or all but the first. */
@@ -270,7 +273,7 @@ static bool breaks(const struct layout *layout, const struct para *para, uint32_
         return true;
     if (next->mono || next->row)
         return false;
-    if (next->marker)
+    if (next->marker || next->raised)
         return true;
     return indent_breaks(layout, para, last, next, item) || short_breaks(layout, last, next);
 }

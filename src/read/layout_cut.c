@@ -93,6 +93,8 @@ static size_t rows_aligned(const struct part *a, const struct part *b, float tol
     return n;
 }
 
+#define COLUMN_WORDS 10 /* at least, on each side */
+
 /* Columns are read one after the other, cells of a row across. Rows that stand side by side at the
  * same heights are columns only where they are full of text. */
 static bool are_columns(const struct part *a, const struct part *b, float em) {
@@ -101,7 +103,7 @@ static bool are_columns(const struct part *a, const struct part *b, float em) {
         return false;
     size_t aligned = rows_aligned(a, b, 0.25f * em);
     if (aligned * 10 < fewer * 6)
-        return true;
+        return a->n_words >= COLUMN_WORDS && b->n_words >= COLUMN_WORDS;
     bool full = true;
     for (int side = 0; side < 2; side++) {
         const struct part *part = side ? b : a;

@@ -15,9 +15,10 @@
 struct facts { /* of a paragraph's text */
     uint32_t n_words, n_bytes;
     uint64_t hash, bare_hash; /* letters and digits, folded; bare: without a leading number */
-    bool letters, capitals;   /* capitals: no lower-case letter */
-    int number_depth;         /* 2 for "3.1 Text"; 0: it begins with no number */
-    uint32_t end;             /* last character */
+    uint32_t n_letters;
+    bool capitals;    /* no lower-case letter */
+    int number_depth; /* 2 for "3.1 Text"; 0: it begins with no number */
+    uint32_t end;     /* last character */
 };
 
 struct bookmark {
@@ -29,7 +30,10 @@ struct finder {
     struct layout *layout;
     struct bookmark *bookmarks; /* by hash */
     size_t n_bookmarks;
-    float sizes[MAX_SIZES]; /* of headings, descending */
+    struct {
+        float size;
+        uint32_t first_page_i, last_page_i; /* where it is used */
+    } sizes[MAX_SIZES];                     /* of headings, descending */
     int n_sizes;
 };
 
@@ -88,13 +92,13 @@ static struct facts facts_of(const struct layout *layout, const struct para *par
             for (size_t at = 0; at < word->len;) {
                 uint32_t c = utf8_next(word->text, word->len, &at);
                 bool digit = c >= '0' && c <= '9';
-                facts.letters |= text_is_word(c) && !digit;
+                facts.n_letters += text_is_word(c) && !digit;
                 facts.capitals &= !layout_is_lower(c);
             }
             facts.end = layout_last_char(word);
         }
     }
-    facts.capitals &= facts.letters;
+    facts.capitals &= facts.n_letters > 0;
     return facts;
 }
 
@@ -192,8 +196,22 @@ static bool is_footnote(const struct layout *layout, const struct para *para) {
     bool number = first->len <= 3 && strspn(first->text, "0123456789") == first->len;
     bool sign = c == '*' || c == 0x2020 || c == 0x2021 || c == 0xA7 || c == 0xB9 || c == 0xB2 ||
                 c == 0xB3;
-    return para->size < 0.94f * layout->body_size && (number || sign) && line->n > 1 &&
-           line->box.y0 > 0.55f * layout->frames[line->page_i].height;
+    return (line->raised || (para->size < 0.94f * layout->body_size && (number || sign))) &&
+           line->n > 1 && line->box.y0 > 0.55f * layout->frames[line->page_i].height;
+}
+
+/* A short line in italics right above a paragraph that is not. */
+static bool begins_text(const struct layout *layout, const struct para *para,
+                        const struct facts *facts) {
+    const struct line *line = &layout->lines[para->first], *next = line + 1;
+    if (para->n != 1 || facts->n_words > 9 || para->first + 2 >= layout->n_lines ||
+        para->size < 0.95f * layout->body_size ||
+        layout_is_lower(layout_first_char(layout_word(layout, line, 0))))
+        return false;
+    return next->leaf == line->leaf && next[1].leaf == line->leaf && !next->italic &&
+           fabsf(next->box.x0 - line->box.x0) < 2 * line->size &&
+           next->box.x1 - next->box.x0 > 0.8f * (next->right - next->left) &&
+           next->box.y0 - line->box.y1 < line->size && next->role == RUN_BODY;
 }
 
 /* The heading's level by its bookmark, or 1 for one known otherwise; 0: no heading. */
@@ -203,7 +221,7 @@ static uint32_t heading_level(const struct finder *finder, const struct para *pa
     const struct line *line = &layout->lines[para->first];
     float ratio = para->size / layout->body_size;
     if (para->n > 4 || facts->n_bytes > MAX_HEADING_BYTES || facts->n_words > MAX_HEADING_WORDS ||
-        !facts->letters || para->row || line->marker)
+        facts->n_letters < 3 || para->row || line->marker)
         return 0;
     uint32_t level = lookup_bookmark(finder, facts->hash, line->page_i);
     if (level == 0)
@@ -220,27 +238,42 @@ static uint32_t heading_level(const struct finder *finder, const struct para *pa
     if (para->bold && !layout->bold_body && ratio > 0.95f && facts->n_words <= 16 &&
         facts->end != ':')
         return 1;
+    if (para->italic && begins_text(layout, para, facts))
+        return 1;
     bool numbered = facts->number_depth > 0 && facts->n_words > 1 && facts->n_words <= 14;
     return numbered && para->n == 1 && ratio > 0.95f && (facts->capitals || ratio > 1.05f) ? 1 : 0;
 }
 
-static void add_size(struct finder *finder, float size) {
+static void add_size(struct finder *finder, float size, uint32_t page_i) {
     int at = 0;
-    while (at < finder->n_sizes && finder->sizes[at] > size + 0.4f)
+    while (at < finder->n_sizes && finder->sizes[at].size > size + 0.4f)
         at++;
-    if (at < finder->n_sizes && finder->sizes[at] > size - 0.4f)
+    if (at < finder->n_sizes && finder->sizes[at].size > size - 0.4f) {
+        finder->sizes[at].last_page_i = page_i;
         return;
+    }
     if (finder->n_sizes == MAX_SIZES)
         return;
     memmove(&finder->sizes[at + 1], &finder->sizes[at],
             (size_t)(finder->n_sizes - at) * sizeof finder->sizes[0]);
-    finder->sizes[at] = size;
+    finder->sizes[at].size = size;
+    finder->sizes[at].first_page_i = finder->sizes[at].last_page_i = page_i;
     finder->n_sizes++;
+}
+
+/* In a long document only sizes used on several pages count as levels: covers have many. */
+static void drop_rare_sizes(struct finder *finder) {
+    int n = 0;
+    for (int i = 0; i < finder->n_sizes; i++)
+        if (finder->sizes[i].last_page_i > finder->sizes[i].first_page_i)
+            finder->sizes[n++] = finder->sizes[i];
+    if (n > 0 && finder->layout->raw->n_pages > 4)
+        finder->n_sizes = n;
 }
 
 static uint8_t level_of_size(const struct finder *finder, float size) {
     int at = 0;
-    while (at + 1 < finder->n_sizes && finder->sizes[at] > size + 0.4f)
+    while (at + 1 < finder->n_sizes && finder->sizes[at].size > size + 0.4f)
         at++;
     return (uint8_t)(at < 6 ? at + 1 : 6);
 }
@@ -263,9 +296,10 @@ static void find_title(struct layout *layout) {
 static void measure(struct layout *layout, struct para *para) {
     const struct line *lines = &layout->lines[para->first];
     uint32_t most = 0;
-    para->bold = para->mono = para->row = true;
+    para->bold = para->italic = para->mono = para->row = true;
     for (uint32_t i = 0; i < para->n; i++) {
         para->bold &= lines[i].bold;
+        para->italic &= lines[i].italic;
         para->mono &= lines[i].mono;
         para->row &= lines[i].row;
         if (lines[i].n > most) {
@@ -326,7 +360,7 @@ static void find_kind(struct finder *finder, struct para *para) {
             para->level = 0; /* by its size, once all sizes are known */
         para->flags = 0;
         if (para->level == 0)
-            add_size(finder, para->size);
+            add_size(finder, para->size, line->page_i);
     } else if (line->marker) {
         para->kind = DOC_LIST_ITEM;
         para->flags = line->ordered ? DOC_ORDERED : 0;
@@ -334,7 +368,7 @@ static void find_kind(struct finder *finder, struct para *para) {
         para->kind = DOC_CAPTION;
     } else if (para->mono && !layout->mono_body && (para->n > 1 || facts.n_words > 3)) {
         para->kind = DOC_CODE;
-    } else if (facts.letters && is_footnote(layout, para)) {
+    } else if (facts.n_letters > 0 && is_footnote(layout, para)) {
         para->kind = DOC_FOOTNOTE;
     }
 }
@@ -359,9 +393,13 @@ static bool continues(const struct layout *layout, const struct para *para,
            ratio > 0.88f && ratio < 1.13f && layout_is_lower(c);
 }
 
-static bool is_aside(enum doc_element_kind kind) {
-    return kind == DOC_PAGE_HEADER || kind == DOC_PAGE_FOOTER || kind == DOC_FOOTNOTE ||
-           kind == DOC_CAPTION || kind == DOC_NOTE;
+/* What may stand between the two: also rows and labels of figures. */
+static bool is_aside(const struct layout *layout, const struct para *para) {
+    return para->kind == DOC_PAGE_HEADER || para->kind == DOC_PAGE_FOOTER ||
+           para->kind == DOC_FOOTNOTE || para->kind == DOC_CAPTION || para->kind == DOC_NOTE ||
+           (para->kind == DOC_PARAGRAPH &&
+            (para->row || (para->n == 1 && (para->size < 0.9f * layout->body_size ||
+                                            layout->lines[para->first].n <= 4))));
 }
 
 static void join_paras(struct layout *layout) {
@@ -370,7 +408,9 @@ static void join_paras(struct layout *layout) {
         if (!is_unfinished(layout, para))
             continue;
         uint32_t next = i + 1, stop = i + LOOK_AHEAD;
-        while (next < layout->n_paras && next < stop && is_aside(layout->paras[next].kind))
+        while (next < layout->n_paras && next < stop &&
+               !continues(layout, para, &layout->paras[next]) &&
+               is_aside(layout, &layout->paras[next]))
             next++;
         if (next < layout->n_paras && next < stop &&
             continues(layout, para, &layout->paras[next])) {
@@ -386,6 +426,7 @@ void layout_find_kinds(struct layout *layout) {
     for (uint32_t i = 0; i < layout->n_paras; i++)
         find_kind(&finder, &layout->paras[i]);
     find_title(layout);
+    drop_rare_sizes(&finder);
     for (uint32_t i = 0; i < layout->n_paras; i++) {
         struct para *para = &layout->paras[i];
         if (para->kind == DOC_HEADING && para->level == 0)

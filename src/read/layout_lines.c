@@ -313,11 +313,22 @@ void layout_sort_runs(const struct layout *layout, uint32_t *runs, size_t n) {
     qsort(runs, n, sizeof *runs, by_middle);
 }
 
+/* Dots and nothing else, as between a title and its page in a table of contents. */
+static size_t count_leaders(const struct raw_word *word) {
+    size_t dots = strspn(word->text, ".");
+    return dots == word->len || dots > 3 ? dots : 0;
+}
+
+static bool is_raised_number(const struct raw_word *word, const struct line *line) {
+    return line->n > 1 && word->len <= 3 && strspn(word->text, "0123456789") == word->len &&
+           word->size_pt < 0.85f * line->size;
+}
+
 static void add_line(struct layout *layout, uint32_t page_i, uint32_t *runs, size_t n) {
     const struct raw_word *words = layout->raw->words;
     struct line *line = &layout->lines[layout->n_lines++];
     const struct run *first = &layout->runs[runs[0]];
-    size_t bold = 0, mono = 0, total = 0, largest = 0;
+    size_t bold = 0, italic = 0, mono = 0, total = 0, leaders = 0, largest = 0;
     *line = (struct line){.first = layout->n_order,
                           .page_i = page_i,
                           .leaf = layout->n_leaves,
@@ -346,6 +357,8 @@ static void add_line(struct layout *layout, uint32_t page_i, uint32_t *runs, siz
             total += word->len;
             bold += word->style & RAW_BOLD ? word->len : 0;
             mono += word->style & RAW_MONO ? word->len : 0;
+            italic += word->style & RAW_ITALIC ? word->len : 0;
+            leaders += count_leaders(word);
             line->ocr |= (word->style & RAW_OCR) != 0;
             line->note |= (word->style & RAW_NOTE) != 0;
             layout->order[layout->n_order++] = run->first + k;
@@ -354,6 +367,9 @@ static void add_line(struct layout *layout, uint32_t page_i, uint32_t *runs, siz
     line->n = layout->n_order - line->first;
     line->bold = bold * 10 >= total * 8;
     line->mono = mono * 10 >= total * 8;
+    line->italic = italic * 10 >= total * 8;
+    line->row |= leaders >= 4;
+    line->raised = is_raised_number(&words[layout->order[line->first]], line);
     line->rtl = layout_words_rtl(words, layout->order + line->first, line->n);
     if (line->rtl && layout->frames[page_i].turn == 0 && !first->upright)
         layout_order_rtl(words, layout->order + line->first, line->n);

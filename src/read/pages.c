@@ -139,6 +139,11 @@ static bool failed(struct reading *reading, const char *what, struct error *err)
 
 /* ---- the document --------------------------------------------------------------------------- */
 
+static bool was_repaired(struct reading *reading) {
+    pdf_document *pdf = pdf_document_from_fz_document(reading->ctx, reading->doc);
+    return pdf && pdf_was_repaired(reading->ctx, pdf);
+}
+
 static bool open_document(struct reading *reading, const void *data, size_t size,
                           const char *media_type, struct error *err) {
     fz_context *ctx = reading->ctx;
@@ -160,6 +165,8 @@ static bool open_document(struct reading *reading, const void *data, size_t size
     if (needs_password)
         return error_set_code(err, ERROR_INPUT, "password_required",
                               "the document opens only with a password");
+    if (n_pages <= 0 && was_repaired(reading))
+        return error_set_code(err, ERROR_INPUT, "corrupt", "a damaged file without a page left");
     if (n_pages <= 0)
         return error_set_code(err, ERROR_INPUT, "no_pages", "the document has no pages");
     if (n_pages > reading->task->max_pages)
@@ -401,6 +408,7 @@ static fz_pixmap *page_draw(struct reading *reading, struct page *page, fz_color
         pixmap = fz_new_pixmap_with_bbox(ctx, space, whole, NULL, 0);
         fz_clear_pixmap_with_value(ctx, pixmap, 255);
         device = fz_new_draw_device(ctx, to_pixels, pixmap);
+        pages_watch_device(device);
         fz_run_display_list(ctx, page->list, device, fz_identity, page->bounds, &reading->cookie);
         fz_close_device(ctx, device);
     }
@@ -498,9 +506,14 @@ static void page_ocr(struct reading *reading, struct page *page, size_t first, b
         set_add(&reading->ocr_absent, page->page_i);
         return;
     }
+    memset(&reading->cookie, 0, sizeof reading->cookie);
+    pages_watch_begin(&reading->cookie, time_mono_ms() + PAGE_TIMEOUT_MS);
     fz_pixmap *pixmap = page_draw(reading, page, fz_device_gray(ctx), scale);
-    if (!pixmap)
+    bool aborted = pages_watch_end();
+    if (!pixmap || aborted) {
+        fz_drop_pixmap(ctx, pixmap);
         return;
+    }
     struct alive alive = {reading, page->page_i};
     struct ocr_request request = {.grey = fz_pixmap_samples(ctx, pixmap),
                                   .width = fz_pixmap_width(ctx, pixmap),
@@ -577,7 +590,6 @@ static bool read_page(struct reading *reading, struct page *page, struct error *
     bool garbled = tally.n_unmapped * 2 > tally.n_chars;
     bool pictured = tally.image_share >= 0.5 && tally.n_chars < FEW_CHARS;
     if (ok && page->list && !blank && (tally.n_words == 0 || garbled || pictured)) {
-        memset(&reading->cookie, 0, sizeof reading->cookie);
         page_ocr(reading, page, first, garbled);
     }
     if (page->damaged) {
@@ -603,6 +615,10 @@ static bool read_all(struct reading *reading, struct error *err) {
                                   i + 1);
         read_task_progress(task, i + 1, reading->n_pages);
     }
+    if (reading->n_lost == reading->n_pages && reading->slow.n > 0)
+        return error_set_code(err, ERROR_LIMIT, "timeout",
+                              "none of its %u pages could be read in %d s", reading->n_pages,
+                              PAGE_TIMEOUT_MS / 1000);
     if (reading->n_lost == reading->n_pages)
         return error_set_code(err, ERROR_INPUT, "corrupt", "none of its %u pages could be read",
                               reading->n_pages);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define HEADER_BYTES 16
-#define BLOCKS_A_LOOK 256
+#define BLOCKS_A_LOOK 256 /* or marks */
 
 static struct {
     fz_context *ctx;
@@ -89,6 +89,47 @@ void pages_context_drop(void) {
     fz_drop_context(state.ctx);
     state.ctx = NULL;
 }
+
+/* ---- drawing -------------------------------------------------------------------------------- */
+
+static fz_device drawing; /* the device's own functions */
+
+static void fill_path(fz_context *ctx, fz_device *device, const fz_path *path, int even_odd,
+                      fz_matrix ctm, fz_colorspace *space, const float *color, float alpha,
+                      fz_color_params params) {
+    look_at_clock();
+    drawing.fill_path(ctx, device, path, even_odd, ctm, space, color, alpha, params);
+}
+
+static void stroke_path(fz_context *ctx, fz_device *device, const fz_path *path,
+                        const fz_stroke_state *stroke, fz_matrix ctm, fz_colorspace *space,
+                        const float *color, float alpha, fz_color_params params) {
+    look_at_clock();
+    drawing.stroke_path(ctx, device, path, stroke, ctm, space, color, alpha, params);
+}
+
+static void clip_path(fz_context *ctx, fz_device *device, const fz_path *path, int even_odd,
+                      fz_matrix ctm, fz_rect scissor) {
+    look_at_clock();
+    drawing.clip_path(ctx, device, path, even_odd, ctm, scissor);
+}
+
+static void fill_text(fz_context *ctx, fz_device *device, const fz_text *text, fz_matrix ctm,
+                      fz_colorspace *space, const float *color, float alpha,
+                      fz_color_params params) {
+    look_at_clock();
+    drawing.fill_text(ctx, device, text, ctm, space, color, alpha, params);
+}
+
+void pages_watch_device(fz_device *device) {
+    drawing = *device;
+    device->fill_path = fill_path;
+    device->stroke_path = stroke_path;
+    device->clip_path = clip_path;
+    device->fill_text = fill_text;
+}
+
+/* ---- the watch ------------------------------------------------------------------------------ */
 
 void pages_watch_begin(fz_cookie *cookie, int64_t deadline_ms) {
     state.cookie = cookie;

@@ -13,8 +13,12 @@
 fz_context *pages_context(void);
 void pages_context_drop(void);
 /* From now until deadline_ms (time_mono_ms), work under cookie may go on; past it the work is
- * aborted at its next allocation. One at a time; pages_watch_end tells whether it was aborted. */
+ * aborted at its next allocation or mark. One at a time; pages_watch_end tells whether it was
+ * aborted. */
 void pages_watch_begin(fz_cookie *cookie, int64_t deadline_ms);
 bool pages_watch_end(void);
+/* Lets the clock be read also when this device draws, which takes no memory for each mark. One
+ * device at a time. */
+void pages_watch_device(fz_device *device);
 
 #endif

@@ -70,107 +70,124 @@ static void encoder_end(j_compress_ptr jpeg) {
     encoder->out->len = encoder->out->cap - encoder->to.free_in_buffer;
 }
 
+static uint64_t load_8(const uint8_t *from) {
+    uint64_t value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+/* Whether each pixel's three samples are equal: the row against itself moved by one sample, leaving
+ * out each pixel's last against the next one's first. 24 bytes are 8 pixels. */
+static bool is_row_colourless(const uint8_t *row, size_t n) {
+    static const uint8_t masks[24] = {255, 255, 0, 255, 255, 0, 255, 255, 0, 255, 255, 0,
+                                      255, 255, 0, 255, 255, 0, 255, 255, 0, 255, 255, 0};
+    uint64_t differ = 0;
+    size_t i = 0;
+    for (; i + 25 <= n; i += 24)
+        for (size_t k = 0; k < 24; k += 8)
+            differ |= (load_8(row + i + k) ^ load_8(row + i + k + 1)) & load_8(masks + k);
+    for (; i + 3 <= n; i += 3)
+        differ |= (uint64_t)(row[i] ^ row[i + 1]) | (uint64_t)(row[i] ^ row[i + 2]);
+    return differ == 0;
+}
+
 static bool is_colourless(const uint8_t *rgb, int width, int height, ptrdiff_t stride) {
-    for (int y = 0; y < height; y++) {
-        const uint8_t *row = rgb + y * stride;
-        unsigned differ = 0;
-        for (int i = 0; i < width * 3; i += 3)
-            differ |= (unsigned)(row[i] ^ row[i + 1]) | (unsigned)(row[i] ^ row[i + 2]);
-        if (differ)
+    for (int y = 0; y < height; y++)
+        if (!is_row_colourless(rgb + y * stride, (size_t)width * 3))
             return false;
-    }
     return true;
 }
 
-static void encode_rows(struct encoder *encoder, const uint8_t *rgb, int width, int height,
-                        ptrdiff_t stride, int quality, uint8_t *grey) {
-    struct jpeg_compress_struct *jpeg = &encoder->jpeg;
-    jpeg->image_width = (JDIMENSION)width;
-    jpeg->image_height = (JDIMENSION)height;
-    jpeg->input_components = grey ? 1 : 3;
-    jpeg->in_color_space = grey ? JCS_GRAYSCALE : JCS_RGB;
-    jpeg_set_defaults(jpeg);
-    jpeg_set_quality(jpeg, quality, TRUE);
-    jpeg->dct_method = JDCT_ISLOW;
-    jpeg_start_compress(jpeg, TRUE);
-    for (int y = 0; y < height; y++) {
-        const uint8_t *row = rgb + y * stride;
-        if (grey) {
-            for (int x = 0; x < width; x++)
-                grey[x] = row[3 * x];
-            row = grey;
-        }
-        JSAMPROW rows[1] = {(JSAMPROW)(uintptr_t)row};
-        jpeg_write_scanlines(jpeg, rows, 1);
-    }
-    jpeg_finish_compress(jpeg);
-}
-
-/* grey: room for a row of a picture without colour, else NULL. */
-static bool encode(struct picture_bytes *out, const uint8_t *rgb, int width, int height,
-                   ptrdiff_t stride, int quality, uint8_t *grey, struct error *err) {
+/* n: samples a pixel, 1 or 3. */
+static bool encode(struct picture_bytes *out, const uint8_t *samples, int width, int height,
+                   ptrdiff_t stride, int n, int quality, struct error *err) {
     struct encoder encoder = {.out = out};
+    struct jpeg_compress_struct *jpeg = &encoder.jpeg;
     if (!bytes_reserve(out, (size_t)1 << 18))
         return error_set_code(err, ERROR_INTERNAL, "out_of_memory", "no memory for a page's JPEG");
-    encoder.jpeg.err = jpeg_std_error(&encoder.errors);
+    jpeg->err = jpeg_std_error(&encoder.errors);
     encoder.errors.error_exit = encoder_error;
     encoder.errors.output_message = encoder_message;
-    encoder.jpeg.client_data = &encoder;
+    jpeg->client_data = &encoder;
     if (setjmp(encoder.stop)) {
         jpeg_destroy_compress(&encoder.jpeg);
         return error_set_code(err, ERROR_INTERNAL, "out_of_memory", "a page's JPEG: %.200s",
                               encoder.message);
     }
-    jpeg_create_compress(&encoder.jpeg);
+    jpeg_create_compress(jpeg);
     encoder.to.init_destination = encoder_begin;
     encoder.to.empty_output_buffer = encoder_full;
     encoder.to.term_destination = encoder_end;
-    encoder.jpeg.dest = &encoder.to;
-    encode_rows(&encoder, rgb, width, height, stride, quality, grey);
-    jpeg_destroy_compress(&encoder.jpeg);
+    jpeg->dest = &encoder.to;
+    jpeg->image_width = (JDIMENSION)width;
+    jpeg->image_height = (JDIMENSION)height;
+    jpeg->input_components = n;
+    jpeg->in_color_space = n == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    jpeg_set_defaults(jpeg);
+    jpeg_set_quality(jpeg, quality, TRUE);
+    jpeg_start_compress(jpeg, TRUE);
+    while (jpeg->next_scanline < jpeg->image_height) {
+        JSAMPROW rows[16];
+        JDIMENSION n_rows = 0, first = jpeg->next_scanline;
+        while (n_rows < BASE_COUNT(rows) && first + n_rows < jpeg->image_height) {
+            rows[n_rows] = (JSAMPROW)(uintptr_t)(samples + (ptrdiff_t)(first + n_rows) * stride);
+            n_rows++;
+        }
+        jpeg_write_scanlines(jpeg, rows, n_rows);
+    }
+    jpeg_finish_compress(jpeg);
+    jpeg_destroy_compress(jpeg);
     return true;
 }
+
+/* ---- the thumbnail -------------------------------------------------------------------------- */
 
 /* Adds weight/256 of a row of n samples to sums. */
 static void sums_add(uint32_t *restrict sums, const uint8_t *restrict row, size_t n,
                      uint32_t weight) {
-    for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        for (size_t k = 0; k < 32; k++)
+            sums[i + k] += (uint16_t)(row[i + k] * weight); /* 255 * 256 fits */
+    for (; i < n; i++)
         sums[i] += row[i] * weight;
 }
 
-/* Output row from column sums whose weights add up to height_weight. */
-static void sums_narrow(uint8_t *out, const uint32_t *sums, int width, int out_width,
-                        uint32_t height_weight) {
+/* A row of the thumbnail from sums of columns that hold `rows` rows each. */
+static void sums_narrow(uint8_t *out, const uint32_t *sums, int width, int out_width, int n,
+                        float rows) {
+    float step = (float)width / (float)out_width, scale = 1.0f / (step * rows * 256.0f);
     for (int x = 0; x < out_width; x++) {
-        uint64_t from = (uint64_t)x * (uint64_t)width * 256 / (uint64_t)out_width;
-        uint64_t to = (uint64_t)(x + 1) * (uint64_t)width * 256 / (uint64_t)out_width;
-        uint64_t rgb[3] = {0, 0, 0};
-        for (uint64_t at = from; at < to;) {
-            uint64_t column = at / 256, next = (column + 1) * 256 < to ? (column + 1) * 256 : to;
-            for (int c = 0; c < 3; c++)
-                rgb[c] += sums[column * 3 + (uint64_t)c] * (next - at);
-            at = next;
+        float from = (float)x * step, to = from + step;
+        int first = (int)from, last = (int)to < width ? (int)to : width - 1;
+        for (int c = 0; c < n; c++) {
+            float sum = (float)sums[first * n + c] * ((float)(first + 1) - from);
+            for (int i = first + 1; i < last; i++)
+                sum += (float)sums[i * n + c];
+            if (last > first)
+                sum += (float)sums[last * n + c] * (to - (float)last);
+            else
+                sum = (float)sums[first * n + c] * step;
+            sum = sum * scale + 0.5f;
+            out[x * n + c] = sum < 255.0f ? (uint8_t)sum : 255;
         }
-        uint64_t total = (to - from) * height_weight;
-        for (int c = 0; c < 3; c++)
-            out[3 * x + c] = (uint8_t)((rgb[c] + total / 2) / total);
     }
 }
 
-static void shrink(uint8_t *out, uint32_t *sums, const uint8_t *rgb, int width, int height,
-                   ptrdiff_t stride, int out_width, int out_height) {
-    size_t n = (size_t)width * 3;
+static void shrink(uint8_t *out, uint32_t *sums, const uint8_t *samples, int width, int height,
+                   ptrdiff_t stride, int n, int out_width, int out_height) {
+    size_t n_sums = (size_t)width * (size_t)n;
     for (int y = 0; y < out_height; y++) {
         uint64_t from = (uint64_t)y * (uint64_t)height * 256 / (uint64_t)out_height;
         uint64_t to = (uint64_t)(y + 1) * (uint64_t)height * 256 / (uint64_t)out_height;
-        memset(sums, 0, n * sizeof *sums);
+        memset(sums, 0, n_sums * sizeof *sums);
         for (uint64_t at = from; at < to;) {
             uint64_t row = at / 256, next = (row + 1) * 256 < to ? (row + 1) * 256 : to;
-            sums_add(sums, rgb + (ptrdiff_t)row * stride, n, (uint32_t)(next - at));
+            sums_add(sums, samples + (ptrdiff_t)row * stride, n_sums, (uint32_t)(next - at));
             at = next;
         }
-        sums_narrow(out + (size_t)y * (size_t)out_width * 3, sums, width, out_width,
-                    (uint32_t)(to - from));
+        sums_narrow(out + (size_t)y * (size_t)out_width * (size_t)n, sums, width, out_width, n,
+                    (float)(to - from) / 256.0f);
     }
 }
 
@@ -188,44 +205,58 @@ static void thumb_size(int *out_width, int *out_height, int width, int height) {
         *out_height = 1;
 }
 
-static bool reserve(struct picture *picture, size_t n_sums, size_t rgb_size) {
-    if (n_sums > picture->n_sums) {
-        uint32_t *sums = mem_try_grow(picture->sums, n_sums, sizeof *sums, JPEG_MAX_BYTES);
-        if (!sums)
-            return false;
-        picture->sums = sums;
-        picture->n_sums = n_sums;
-    }
-    if (rgb_size > picture->thumb_rgb_size) {
-        uint8_t *rgb = mem_try_grow(picture->thumb_rgb, rgb_size, 1, JPEG_MAX_BYTES);
-        if (!rgb)
-            return false;
-        picture->thumb_rgb = rgb;
-        picture->thumb_rgb_size = rgb_size;
+static bool reserve_sums(struct picture *picture, size_t n) {
+    if (n <= picture->n_sums)
+        return true;
+    uint32_t *sums = mem_try_grow(picture->sums, n, sizeof *sums, JPEG_MAX_BYTES);
+    if (!sums)
+        return false;
+    picture->sums = sums;
+    picture->n_sums = n;
+    return true;
+}
+
+/* The first sample of each pixel, in picture->grey. */
+static bool take_grey(struct picture *picture, const uint8_t *rgb, int width, int height,
+                      ptrdiff_t stride) {
+    if (!bytes_reserve(&picture->grey, (size_t)width * (size_t)height))
+        return false;
+    uint8_t *to = picture->grey.data;
+    for (int y = 0; y < height; y++) {
+        const uint8_t *row = rgb + y * stride;
+        for (int x = 0; x < width; x++)
+            *to++ = row[3 * x];
     }
     return true;
 }
 
 bool picture_encode(struct picture *picture, const uint8_t *rgb, int width, int height,
                     ptrdiff_t stride, struct error *err) {
-    int thumb_width, thumb_height;
+    const uint8_t *samples = rgb;
+    int n = 3, thumb_width, thumb_height;
     thumb_size(&thumb_width, &thumb_height, width, height);
-    if (!reserve(picture, (size_t)width * 3, (size_t)thumb_width * (size_t)thumb_height * 3))
+    if (!reserve_sums(picture, (size_t)width * 3) ||
+        !bytes_reserve(&picture->small, (size_t)thumb_width * (size_t)thumb_height * 3))
         return error_set_code(err, ERROR_INTERNAL, "out_of_memory", "no memory for a thumbnail");
-    /* The sums are not in use while a JPEG is written: their memory serves as its grey row. */
-    uint8_t *grey = is_colourless(rgb, width, height, stride) ? (uint8_t *)picture->sums : NULL;
-    if (!encode(&picture->jpeg, rgb, width, height, stride, 90, grey, err))
+    if (is_colourless(rgb, width, height, stride) &&
+        take_grey(picture, rgb, width, height, stride)) {
+        samples = picture->grey.data;
+        stride = width;
+        n = 1;
+    }
+    if (!encode(&picture->jpeg, samples, width, height, stride, n, 90, err))
         return false;
-    shrink(picture->thumb_rgb, picture->sums, rgb, width, height, stride, thumb_width,
+    shrink(picture->small.data, picture->sums, samples, width, height, stride, n, thumb_width,
            thumb_height);
-    return encode(&picture->thumb, picture->thumb_rgb, thumb_width, thumb_height, thumb_width * 3,
-                  80, grey, err);
+    return encode(&picture->thumb, picture->small.data, thumb_width, thumb_height, thumb_width * n,
+                  n, 80, err);
 }
 
 void picture_fini(struct picture *picture) {
     mem_free(picture->jpeg.data);
     mem_free(picture->thumb.data);
+    mem_free(picture->grey.data);
+    mem_free(picture->small.data);
     mem_free(picture->sums);
-    mem_free(picture->thumb_rgb);
     memset(picture, 0, sizeof *picture);
 }

@@ -15,10 +15,10 @@ struct picture_bytes {
 };
 /* Zero-initialise; the buffers are used again for the next page. */
 struct picture {
-    struct picture_bytes jpeg, thumb;
-    uint32_t *sums; /* the thumbnail's column sums */
-    uint8_t *thumb_rgb;
-    size_t n_sums, thumb_rgb_size;
+    struct picture_bytes jpeg, thumb; /* the results */
+    struct picture_bytes grey, small; /* samples on their way */
+    uint32_t *sums;
+    size_t n_sums;
 };
 /* rgb: height rows of width * 3 samples, stride bytes apart; 1 <= width, height <= 65500.
  * ERROR_INTERNAL out_of_memory. */
