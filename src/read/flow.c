@@ -310,6 +310,7 @@ static void put_block(struct buf *out, const struct flow_item *item) {
     case DOC_LIST_ITEM: {
         int depth = item->level < 1 ? 1 : item->level > 8 ? 8 : item->level;
         buf_printf(out, "<p style=\"margin-left:%dpt\">", depth * 14);
+        buf_puts(out, (item->flags & DOC_ORDERED) != 0 ? "" : "&#8226; ");
         put_escaped(out, item->text, true);
         buf_puts(out, "</p>\n");
         break;

@@ -458,7 +458,9 @@ void place_match(struct place *place) {
     bool slides = place->task->format == FORMAT_PPTX;
     if (!slides)
         match_furniture(place, true);
-    if (f.items != NULL && r.items != NULL && (!slides || !match_slides(place, &f, &r))) {
+    if (f.items != NULL && r.items != NULL && slides)
+        slides = match_slides(place, &f, &r);
+    if (f.items != NULL && r.items != NULL && !slides) {
         list_flow(&f, place, -1);
         list_raw(&r, place, 0, place->raw->n_words);
         align_match(&place->align, f.items, f.n, r.items, r.n, false);
@@ -466,7 +468,7 @@ void place_match(struct place *place) {
     claim_matched(place);
     if (!slides)
         match_furniture(place, false);
-    if (f.items != NULL && r.items != NULL) {
+    if (f.items != NULL && r.items != NULL && !slides) {
         match_rest(place, &f, &r);
         match_short(place);
     }

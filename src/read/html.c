@@ -98,6 +98,7 @@ struct open_table {
     struct flow later;
     struct flow_text cell;
     uint16_t *covered; /* rows a column is still covered by a cell above */
+    size_t n_covered, cap_covered;
     size_t row, col, n_rows;
     size_t cell_col;
     unsigned row_span, col_span;
@@ -223,7 +224,6 @@ static bool open_table(struct walk *walk) {
         walk->cap_tables = cap;
     }
     struct open_table *table = mem_alloc(sizeof(*table));
-    table->covered = mem_alloc((FLOW_TABLE_COLS + MAX_SPAN) * sizeof(*table->covered));
     table->later.arena = walk->flow->arena;
     table->outer = walk->text;
     memset(&walk->text, 0, sizeof(walk->text));
@@ -260,7 +260,7 @@ static void close_table(struct walk *walk) {
 static void next_row(struct walk *walk) {
     struct open_table *table = walk->tables[walk->n_tables - 1];
     if (table->n_rows > 0) {
-        for (size_t i = 0; i < FLOW_TABLE_COLS; i++)
+        for (size_t i = 0; i < table->n_covered; i++)
             table->covered[i] -= table->covered[i] > 0;
     }
     if (table->n_rows >= FLOW_TABLE_ROWS) {
@@ -275,13 +275,25 @@ static void open_cell(struct walk *walk, const GumboNode *node) {
     struct open_table *table = walk->tables[walk->n_tables - 1];
     if (table->n_rows == 0)
         next_row(walk);
-    while (table->col < FLOW_TABLE_COLS && table->covered[table->col] > 0)
+    while (table->col < table->n_covered && table->covered[table->col] > 0)
         table->col++;
     table->row_span = span_of(node, "rowspan");
     table->col_span = span_of(node, "colspan");
     table->header = node->v.element.tag == GUMBO_TAG_TH;
     table->cell_col = table->col;
-    for (unsigned i = 0; i < table->col_span && table->col < FLOW_TABLE_COLS; i++)
+    size_t end = table->col + table->col_span;
+    end = end > FLOW_TABLE_COLS ? FLOW_TABLE_COLS : end;
+    if (end > table->cap_covered) {
+        size_t cap = end * 2;
+        uint16_t *grown = mem_try_grow(table->covered, cap, sizeof(*grown), (size_t)1 << 20);
+        if (grown == NULL)
+            return;
+        table->covered = grown;
+        table->cap_covered = cap;
+    }
+    while (table->n_covered < end)
+        table->covered[table->n_covered++] = 0;
+    while (table->col < end)
         table->covered[table->col++] = (uint16_t)table->row_span;
     flow_text_clear(&table->cell);
 }
