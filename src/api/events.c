@@ -58,7 +58,7 @@ static void push_locked(struct events *events, const char *name, char *data) {
 }
 
 static char *dump(json_t *json) {
-    char *text = json_dumps(json, JSON_COMPACT);
+    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12));
     char *copy = mem_strdup(text ? text : "{}");
     free(text); /* jansson's */
     json_decref(json);

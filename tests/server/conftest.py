@@ -49,6 +49,9 @@ def start(tmp_path):
     started = []
 
     def start_one(*arguments, name="data", **settings):
+        log = tmp_path / f"{name}.log"
+        if log.exists():  # an earlier server's: what it said must not be taken for this one's
+            log.rename(tmp_path / f"{name}.{len(started)}.log")
         running = Running(tmp_path / name, arguments=arguments, **settings)
         started.append(running)
         return running

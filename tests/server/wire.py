@@ -1,6 +1,7 @@
 """HTTP byte by byte, for what a well-behaved client would not send."""
 
 import contextlib
+import select
 import socket
 import time
 
@@ -32,6 +33,10 @@ class Wire:
             if not until_closed and b"\r\n\r\n" in data:
                 break
         return data
+
+    def answered(self):
+        """Whether something can be read."""
+        return bool(select.select([self.socket], [], [], 0)[0])
 
     def status(self, seconds=15):
         """The status of the reply; 0 for none."""
