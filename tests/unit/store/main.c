@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct error err;
+
 void fixture_open(struct fixture *fixture) {
     const char *root = getenv("TMPDIR");
     fixture->dir = mem_printf("%s/docusearch-store-XXXXXX", root && root[0] ? root : "/tmp");
@@ -78,7 +80,13 @@ const char *found_by(struct fixture *fixture, const char *query) {
 }
 
 int main(void) {
+    log_open(LOG_ERROR, false, "/dev/null", &err);
     int failed = run_text_tests();
     failed += run_search_tests();
+    failed += run_rows_tests();
+    failed += run_jobs_tests();
+    failed += run_files_tests();
+    failed += run_schema_tests();
+    failed += run_thread_tests();
     return failed != 0;
 }

@@ -29,10 +29,12 @@ void fixture_open(struct fixture *fixture);
 void fixture_reopen(struct fixture *fixture);
 void fixture_close(struct fixture *fixture);
 
+/* Of the tests' own thread. */
+extern struct error err;
+
 /* Fails the test with the error's text. */
 #define must(call)                                                                                 \
     do {                                                                                           \
-        struct error err = {0};                                                                    \
         if (!(call))                                                                               \
             fail_msg("%s: %s (%s)", #call, err.text, err.code);                                    \
     } while (0)
