@@ -16,9 +16,10 @@ const RANK = {
 const ICON = {
   failed: 'alert', partial: 'alert', completed: 'check', known: 'check', cancelled: 'close',
 };
+const READABLE = new Set(['completed', 'partial', 'known']);
 const STAGES = {
-  parsing: 'reading', embedding_visual: 'looking at the pages', embedding_text: 'taking in the text',
-  storing: 'storing',
+  parsing: 'reading', embedding_visual: 'looking at the pages',
+  embedding_text: 'taking in the text', storing: 'storing',
 };
 
 let panel = null;
@@ -30,10 +31,8 @@ export function start(element) {
   const list = virtualList({
     rowHeight: ROW_HEIGHT, label: 'Files', key: (item) => item.number, draw: drawRow,
   });
-  const stop = el('button', { type: 'button', class: 'button quiet', on: { click: cancelAll } },
-    'Cancel all');
-  const clear = el('button', { type: 'button', class: 'button quiet', on: { click: jobs.forgetEnded } },
-    'Clear finished');
+  const stop = quietButton('Cancel all', cancelAll);
+  const clear = quietButton('Clear finished', jobs.forgetEnded);
   const actions = el('div', { class: 'activity-actions' }, stop, clear);
   let wasOpen = 0;
 
@@ -60,6 +59,10 @@ export function start(element) {
   panel.append(el('header', {}, title, fold), bar, list.element, actions);
   setFolded(isNarrow());
   jobs.watch(refresh);
+}
+
+function quietButton(text, click) {
+  return el('button', { type: 'button', class: 'button quiet', on: { click } }, text);
 }
 
 // Makes room for what the user turned to.
@@ -119,18 +122,18 @@ function drawRow(item, row) {
   row.replaceChildren(...[
     el('span', { class: 'activity-mark' }, icon(ICON[item.state] ?? 'wait')),
     el('div', { class: 'activity-text' },
-      item.docId && (item.state === 'completed' || item.state === 'partial' || item.state === 'known')
+      READABLE.has(item.state)
         ? el('a', { class: 'activity-name', href: documentPath(item.docId, 1) }, item.name)
         : el('span', { class: 'activity-name' }, item.name),
       el('span', { class: 'activity-state', title: item.detail || words }, words),
-      isOpen ? meter(item) : null),
+      item.state === 'uploading' || item.state === 'processing' ? meter(item) : null),
     button(item, isOpen),
   ].filter((node) => node !== null));
   if (hadFocus) row.querySelector('button, a')?.focus();
 }
 
 function meter(item) {
-  return el('progress', { max: '1', value: String(item.progress), 'aria-label': `${item.name}` });
+  return el('progress', { max: '1', value: String(item.progress), 'aria-label': item.name });
 }
 
 function button(item, isOpen) {
@@ -164,7 +167,8 @@ async function cancelAll() {
 function describe(item) {
   switch (item.state) {
     case 'waiting': return item.why || `Waiting to be sent · ${bytes(item.size)}`;
-    case 'uploading': return `Sending · ${Math.round(item.progress * 100)} % of ${bytes(item.size)}`;
+    case 'uploading':
+      return `Sending · ${Math.round(item.progress * 100)} % of ${bytes(item.size)}`;
     case 'queued': return item.attempts > 0 ? 'Waiting to be tried again' : 'Waiting its turn';
     case 'processing': return describeWork(item);
     case 'completed': return `Ready · ${count(item.pages, 'page')}`;

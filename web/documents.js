@@ -6,7 +6,7 @@ import { announce, el, icon, iconButton } from './dom.js';
 import { picture } from './picture.js';
 import { documentPath, documentsPath, go, replace } from './route.js';
 import { corpusChanged, corpusVersion } from './state.js';
-import { bytes, count, day, number, reason } from './words.js';
+import { bytes, count, day, number, partly, reason } from './words.js';
 
 const PER_PAGE = 50;
 const TYPE_PAUSE_MS = 250;
@@ -80,7 +80,8 @@ function select(name, label, options, chosen) {
 async function list(body, asked, signal) {
   const query = new URLSearchParams({
     limit: PER_PAGE, offset: (asked.page - 1) * PER_PAGE, sort_by: asked.sort || 'newest_first',
-    ...(asked.search && { search: asked.search }), ...(asked.type && { file_type_group: asked.type }),
+    ...(asked.search && { search: asked.search }),
+    ...(asked.type && { file_type_group: asked.type }),
   });
   let reply;
   try {
@@ -132,7 +133,7 @@ function trouble(row) {
       `Not searchable. ${reason(row.error?.code, row.error?.message)}`);
   }
   if (row.warning) {
-    return el('p', { class: 'row-trouble' }, icon('alert'), `Some of it could not be read: ${row.warning}`);
+    return el('p', { class: 'row-trouble' }, icon('alert'), partly(row.warning));
   }
   return !isReady(row) ? el('p', { class: 'row-trouble waits' }, icon('wait'), 'Being read')
     : null;
@@ -153,7 +154,12 @@ export function documentCard(row) {
   return el('li', { class: 'card' },
     el('div', { class: 'card-thumb' }, thumb(row)),
     el('a', { class: 'card-link', href: documentPath(row.doc_id, 1) }, row.filename),
-    el('p', { class: 'card-facts' }, row.status === 'failed' ? 'could not be read' : facts(row)));
+    el('p', { class: 'card-facts' }, cardFacts(row)));
+}
+
+function cardFacts(row) {
+  if (row.status === 'failed') return 'could not be read';
+  return isReady(row) ? facts(row) : 'being read';
 }
 
 function pager(asked, total) {

@@ -2,8 +2,8 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-// Attributes: `on` holds listeners, `data` the dataset, true an empty attribute; null, undefined and
-// false are left out.
+// Attributes: `on` holds listeners, `data` the dataset, true an empty attribute; null, undefined
+// and false are left out.
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -32,7 +32,8 @@ export function icon(name) {
 
 export function iconButton(name, label, click, extra = {}) {
   return el('button', {
-    type: 'button', class: 'icon-button', 'aria-label': label, title: label, on: { click }, ...extra,
+    type: 'button', class: 'icon-button', 'aria-label': label, title: label, on: { click },
+    ...extra,
   }, icon(name));
 }
 

@@ -11,9 +11,9 @@ const LONGEST_WAIT_MS = 15000;
 let lastId = '';
 let stream = null; // the AbortController of the stream now open
 
-// told.job(job) for every change of a job, told.document(change) when one came or went, told.start()
-// whenever events may have been missed. A page out of sight listens to nothing: browsers allow few
-// connections to one server, whatever the number of tabs.
+// told.job(job) for every change of a job, told.document(change) when one came or went,
+// told.start() whenever events may have been missed. A page out of sight listens to nothing:
+// browsers allow few connections to one server, whatever the number of tabs.
 export function start(told) {
   const listen = () => {
     if (document.hidden) stream?.abort();

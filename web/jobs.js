@@ -1,12 +1,12 @@
-// What is being added: one item a file, from the moment it is dropped here to its end on the server.
-// Files sent from elsewhere appear as soon as the server tells of their job.
+// What is being added: one item a file, from the moment it is dropped here to its end on the
+// server. Files sent from elsewhere appear as soon as the server tells of their job.
 //
-// An item's state: waiting, uploading (here); queued, processing (there); completed, partial, known,
-// failed, cancelled (ended).
+// An item's state: waiting, uploading (here); queued, processing (there); completed, partial,
+// known, failed, cancelled (ended).
 
 import { call } from './api.js';
 import { corpusChanged } from './state.js';
-import { reason } from './words.js';
+import { partly, reason } from './words.js';
 
 const NOTIFY_MS = 80;
 const ENDED = new Set(['completed', 'partial', 'known', 'failed', 'cancelled']);
@@ -109,7 +109,7 @@ export function take(job) {
   item.remaining = job.estimated_remaining ?? null;
   item.attempts = job.attempts ?? 0;
   if (job.state === 'failed') fail(item, job.error?.code, job.error?.message);
-  else item.why = item.state === 'partial' ? `Some of it could not be read: ${job.warning}` : '';
+  else item.why = item.state === 'partial' ? partly(job.warning) : '';
   if (before !== item.state && ended) corpusChanged();
   changed();
 }

@@ -1,12 +1,13 @@
-// The address: #/search?q=…, #/documents?…, #/doc/ID/PAGE?q=…. The page is what its address says, so
-// links can be shared and the back button works.
+// The address: #/search?q=…, #/documents?…, #/doc/ID/PAGE?q=…. The page is what its address says,
+// so links can be shared and the back button works.
 
 export function parse(hash) {
   const [path, query = ''] = hash.replace(/^#\/?/, '').split('?');
   const parts = path.split('/').filter((part) => part !== '').map(decodePart);
   const params = new URLSearchParams(query);
   if (parts[0] === 'doc' && parts[1]) {
-    return { view: 'document', id: parts[1], page: Math.max(1, parseInt(parts[2], 10) || 1), params };
+    const page = Math.max(1, parseInt(parts[2], 10) || 1);
+    return { view: 'document', id: parts[1], page, params };
   }
   if (parts[0] === 'documents') return { view: 'documents', params };
   return { view: 'search', params };

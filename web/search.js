@@ -16,7 +16,8 @@ const RECENT = 10;
 const MODE_NAMES = {
   hybrid: 'Everything', text: 'By meaning', visual: 'By looks', lexical: 'By words',
 };
-const TYPES = [['', 'All'], ['pdf', 'PDF'], ['office', 'Office'], ['text', 'Text'], ['images', 'Images']];
+const TYPES = [['', 'All'], ['pdf', 'PDF'], ['office', 'Office'], ['text', 'Text'],
+  ['images', 'Images']];
 
 let last = null; // the last reply and what was asked, so that going back is instant
 let opened = ''; // the address of the result last opened, which has the focus after going back
@@ -71,8 +72,9 @@ function searchForm(asked) {
   if (asked.q !== '') form.append(typeFilter(asked));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    const mode = form.elements.mode.value;
-    go(searchPath({ q: input.value.trim(), mode: mode === 'hybrid' ? '' : mode, type: asked.type }));
+    const chosen = form.elements.mode.value;
+    const mode = chosen === 'hybrid' ? '' : chosen;
+    go(searchPath({ q: input.value.trim(), mode, type: asked.type }));
     document.getElementById('q')?.focus();
   });
   form.elements.mode.addEventListener('change', () => form.requestSubmit());
@@ -91,7 +93,8 @@ function fillModes(form, asked, reply) {
 function typeFilter(asked) {
   return el('div', { class: 'chips', role: 'group', 'aria-label': 'Type of document' },
     TYPES.map(([type, name]) => el('a', {
-      class: 'chip', href: searchPath({ ...asked, type }), 'aria-current': type === asked.type && 'true',
+      class: 'chip', href: searchPath({ ...asked, type }),
+      'aria-current': type === asked.type && 'true',
     }, name)));
 }
 
@@ -154,8 +157,8 @@ async function showMore(body, asked, nShown, signal) {
 
 function nothingFound(asked) {
   return el('div', { class: 'notice' },
-    el('p', {}, 'No page matches. Fewer or other words may help; a word cut short with a star, as in ',
-      el('code', {}, 'turbin*'), ', finds its longer forms.'),
+    el('p', {}, 'No page matches. Fewer or other words may help; a word cut short with a star, as '
+      + 'in ', el('code', {}, 'turbin*'), ', finds its longer forms.'),
     asked.type === '' ? null : el('p', {},
       el('a', { href: searchPath({ ...asked, type: '' }) }, 'Search all types of documents')));
 }
@@ -172,8 +175,9 @@ function hitCard(result, asked) {
         result.filename)),
       el('p', { class: 'hit-place' }, place.join(' · ')),
       el('p', { class: 'hit-passage' }, markedText(result.text_preview ?? '', result.highlights)),
-      el('p', { class: 'hit-score', title: 'How well it matches; compares results of one search only' },
-        result.score.toFixed(2))));
+      el('p', {
+        class: 'hit-score', title: 'How well it matches; compares results of one search only',
+      }, result.score.toFixed(2))));
 }
 
 function thumb(result) {

@@ -63,15 +63,17 @@ function showFirstBox(sheet) {
   const { top, bottom } = first.getBoundingClientRect();
   const isCalm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (top >= 0 && bottom <= innerHeight - 40) return;
-  first.scrollIntoView({ block: 'center', inline: 'nearest', behavior: isCalm ? 'auto' : 'smooth' });
+  const behavior = isCalm ? 'auto' : 'smooth';
+  first.scrollIntoView({ block: 'center', inline: 'nearest', behavior });
 }
 
 async function showText(box, { info, place, hits, signal }) {
   const words = markedWords(hits);
+  const path = `/documents/${info.doc_id}`;
   try {
     const text = info.page_count > 0
-      ? pageText(await call(`/documents/${info.doc_id}/pages/${place.page}`, { signal }), words)
-      : plainText(await (await request(`/documents/${info.doc_id}/markdown`, { signal })).text(), words);
+      ? pageText(await call(`${path}/pages/${place.page}`, { signal }), words)
+      : plainText(await (await request(`${path}/markdown`, { signal })).text(), words);
     box.replaceChildren(text);
     text.querySelector('mark')?.scrollIntoView({ block: 'center' });
   } catch (error) {

@@ -58,8 +58,8 @@ async function look() {
 function showAway() {
   if (Date.now() - awaySince >= BANNER_AFTER_MS && banner.hidden) {
     banner.replaceChildren(
-      el('span', {}, 'The server does not answer. What you see may be old; it goes on by itself when '
-        + 'the server is back.'),
+      el('span', {}, 'The server does not answer. What you see may be old; it goes on by itself '
+        + 'when the server is back.'),
       el('button', { type: 'button', class: 'button', on: { click: () => schedule(0) } },
         'Try now'));
     banner.hidden = false;
@@ -84,11 +84,13 @@ function describe(reply) {
     part(waits === 0 ? 'queue empty' : `${number(waits)} in the queue`),
     part(describeModels(reply), 'models'),
     part(`device ${reply.device.used}`),
-    part(`sandbox ${reply.sandbox.level || 'none'}`, reply.sandbox.self_test_passed ? '' : 'trouble'),
+    part(`sandbox ${reply.sandbox.level || 'none'}`,
+      reply.sandbox.self_test_passed ? '' : 'trouble'),
     part(`docusearch ${reply.version}`),
   ];
   if (reply.status !== 'healthy') {
-    parts.unshift(part([reply.status, reply.store.reason].filter((text) => text).join(': '), 'trouble'));
+    const why = reply.store.reason ? `: ${reply.store.reason}` : '';
+    parts.unshift(part(`${reply.status}${why}`, 'trouble'));
   }
   return [el('ul', {}, parts)];
 }

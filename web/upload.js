@@ -8,6 +8,7 @@ import { announce } from './dom.js';
 import { count } from './words.js';
 
 const AT_ONCE = 3;
+const SLICE = 100; // files taken in without a pause
 const BUSY_WAIT_S = 5;
 
 const waiting = []; // items, first come first
@@ -24,10 +25,14 @@ function isTaken(name) {
 }
 
 // Files that somebody chose one by one are all sent: the server looks into them. Of a folder, only
-// the kinds it takes.
-export function addFiles(files) {
-  for (const file of files) enqueue(file);
-  next();
+// the kinds it takes. The browser looks at the disk for each file's size, so a pause is made now
+// and then.
+export async function addFiles(files) {
+  for (const [i, file] of [...files].entries()) {
+    enqueue(file);
+    next();
+    if (i % SLICE === SLICE - 1) await pause(0);
+  }
 }
 
 export function addFolder(files) {
@@ -46,7 +51,8 @@ function tellSkipped(nTaken, nSkipped) {
   announce(`${count(nTaken, 'file')} added${skipped}`);
   if (nSkipped > 0) {
     jobs.add({
-      name: count(nSkipped, 'file'), state: 'cancelled', why: 'Left out: kinds that cannot be read.',
+      name: count(nSkipped, 'file'), state: 'cancelled',
+      why: 'Left out: kinds that cannot be read.',
     });
   }
 }

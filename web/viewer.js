@@ -5,8 +5,11 @@ import { isReady, remove } from './documents.js';
 import { announce, el, icon, iconButton, isTyping } from './dom.js';
 import { markedText } from './marks.js';
 import { back, documentPath, documentsPath, replace, searchPath } from './route.js';
-import { hasPicture, showPage, zoomBy, zoomPercent, zoomEnds, toggleText, textIsShown } from './sheet.js';
-import { count, reason } from './words.js';
+import {
+  hasPicture, showPage, textIsShown, toggleText, zoomBy, zoomEnds, zoomPercent,
+} from './sheet.js';
+import { corpusVersion } from './state.js';
+import { count, partly, reason } from './words.js';
 
 const MOST_HITS = 100;
 
@@ -20,13 +23,20 @@ export function show(view, route, restoreScroll) {
     id: route.id, page: route.page, q: (route.params.get('q') ?? '').trim(),
     mode: route.params.get('mode') ?? '',
   };
-  document.addEventListener('keydown', pressed);
-  load(view, place, abort.signal).then((isNew) => {
+  const fill = () => load(view, place, abort.signal).then((isNew) => {
     if (isNew) restoreScroll();
   }, (error) => {
     if (error.name !== 'AbortError') showAbsent(view, error);
   });
+  const end = corpusVersion.watch(() => {
+    if (open?.place !== place || isReady(open.info) || open.info.status === 'failed') return;
+    open = null;
+    fill();
+  });
+  document.addEventListener('keydown', pressed);
+  fill();
   return (next) => {
+    end();
     abort.abort();
     document.removeEventListener('keydown', pressed);
     if (next !== 'document') open = null;
@@ -87,7 +97,9 @@ function frame() {
       hitsPanel(),
       el('div', { class: 'viewer-body' },
         el('div', { class: 'viewer-tools', role: 'toolbar', 'aria-label': 'Page' }),
-        el('div', { class: 'viewer-page', tabindex: '0', role: 'region', 'aria-label': 'The page' })))));
+        el('div', {
+          class: 'viewer-page', tabindex: '0', role: 'region', 'aria-label': 'The page',
+        })))));
   document.title = `${info.filename} · docusearch`;
   view.querySelector('h1').focus({ preventScroll: true });
 }
@@ -104,7 +116,8 @@ function backLink() {
     back(backPath());
   };
   return el('a', {
-    class: 'icon-button', href: backPath(), 'aria-label': name, title: `${name} (Esc)`, on: { click },
+    class: 'icon-button', href: backPath(), 'aria-label': name, title: `${name} (Esc)`,
+    on: { click },
   }, icon('back'));
 }
 
@@ -118,7 +131,8 @@ function fileLink(kind, name, glyph) {
     openFile(path, saved).catch((error) => announce(error.message));
   };
   return el('a', {
-    class: 'button quiet', href: path, title: name, target: '_blank', rel: 'noopener', on: { click },
+    class: 'button quiet', href: path, title: name, target: '_blank', rel: 'noopener',
+    on: { click },
   }, icon(glyph), el('span', {}, name));
 }
 
@@ -128,8 +142,7 @@ function trouble(info) {
       `Not searchable. ${reason(info.error?.code, info.error?.message)}`);
   }
   if (!isReady(info)) return el('p', { class: 'notice' }, 'It is still being read.');
-  return info.warning ? el('p', { class: 'notice' }, `Some of it could not be read: ${info.warning}`)
-    : null;
+  return info.warning ? el('p', { class: 'notice' }, partly(info.warning)) : null;
 }
 
 function hitsPanel() {

@@ -61,6 +61,10 @@ const REASONS = {
   original_missing: 'Its original is missing from the server’s disk.',
 };
 
+export function partly(warning) {
+  return `Some of it could not be read: ${warning}`;
+}
+
 // A failure in plain words; the server's own text where there is no better.
 export function reason(code, text) {
   return REASONS[code] ?? (text || 'It failed for a reason the server did not give.');
