@@ -356,6 +356,8 @@ static void add_region(struct workbook *book, size_t from, size_t to) {
 }
 
 static void add_cells(struct workbook *book) {
+    if (book->n_cells == 0)
+        return;
     qsort(book->cells, book->n_cells, sizeof(*book->cells), compare_cells);
     spread_merges(book);
     size_t from = 0;
