@@ -163,7 +163,7 @@ static json_t *page_or_null(int page) {
     return page > 0 ? json_integer(page) : json_null();
 }
 
-static json_t *chunks_json(const struct chunk_row *chunks, int n) {
+static json_t *chunks_json(struct arena *arena, const struct chunk_row *chunks, int n) {
     json_t *out = json_array();
     for (int i = 0; i < n; i++)
         json_array_append_new(
@@ -171,8 +171,9 @@ static json_t *chunks_json(const struct chunk_row *chunks, int n) {
                            json_sprintf("%s-chunk%04d", chunks[i].doc_id, chunks[i].ordinal),
                            "page_number", page_or_null(chunks[i].first_page), "last_page",
                            page_or_null(chunks[i].last_page), "heading_path",
-                           json_text_of(chunks[i].heading_path), "text_content",
-                           json_text_of(chunks[i].text), "word_count", chunks[i].n_words));
+                           json_text_of(corpus_heading(arena, chunks[i].heading_path, 0)),
+                           "text_content", json_text_of(chunks[i].text), "word_count",
+                           chunks[i].n_words));
     return out;
 }
 
@@ -196,7 +197,7 @@ void handle_document(struct call *call) {
     const struct job_row *open = has_job && row.state != DOCUMENT_READY ? &job : NULL;
     json_t *out = document_json(&row, open, has_first_page(call, &row));
     json_object_set_new(out, "pages", pages_json(&row, pages, n_pages));
-    json_object_set_new(out, "chunks", chunks_json(chunks, n_chunks));
+    json_object_set_new(out, "chunks", chunks_json(call->arena, chunks, n_chunks));
     json_object_set_new(
         out, "metadata",
         json_pack("{s:o, s:o, s:o, s:s, s:i, s:i, s:b, s:b}", "title", json_text_of(row.title),

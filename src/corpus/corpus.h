@@ -84,6 +84,9 @@ bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *
 bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_id,
                  struct error *err);
 
+/* The heading path in force at byte off of a chunk, out of chunk_row's heading_path. */
+char *corpus_heading(struct arena *arena, const char *headings, uint32_t off);
+
 /* ---- searching ------------------------------------------------------------------------------ */
 
 enum search_mode { SEARCH_HYBRID, SEARCH_VISUAL, SEARCH_TEXT, SEARCH_LEXICAL };
@@ -100,7 +103,7 @@ struct search_result {
     struct document_row document;
     int page;  /* from 1; 0 unknown */
     int chunk; /* ordinal */
-    const char *heading_path;
+    const char *heading_path; /* at the passage's best place */
     const char *preview;           /* about 300 bytes of the passage around its best place */
     struct text_range *highlights; /* bytes of preview */
     int n_highlights;

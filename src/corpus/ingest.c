@@ -98,6 +98,18 @@ static bool read_original(struct document **doc, struct ingest *in, struct error
     return ok;
 }
 
+/* A chunk's headings in one text: the path at its start, then a line `<byte>\t<path>` for each
+ * further one. corpus_heading takes it apart. */
+static char *headings_text(struct arena *arena, const struct doc_chunk *chunk) {
+    struct buf text = {0};
+    buf_puts(&text, chunk->headings[0].path);
+    for (uint32_t i = 1; i < chunk->n_headings; i++)
+        buf_printf(&text, "\n%u\t%s", chunk->headings[i].off, chunk->headings[i].path);
+    char *copy = arena_strndup(arena, text.data ? text.data : "", text.len);
+    buf_fini(&text);
+    return copy;
+}
+
 /* The chunk's rows; texts and paths stay the chunks', places are the arena's. */
 static struct chunk_row *chunk_rows(struct arena *arena, const struct doc_chunks *chunks,
                                     const char *doc_id) {
@@ -113,7 +125,7 @@ static struct chunk_row *chunk_rows(struct arena *arena, const struct doc_chunks
         rows[i].first_page = chunk->first_page_i == DOC_NO_PAGE ? 0 : (int)chunk->first_page_i + 1;
         rows[i].last_page = chunk->last_page_i == DOC_NO_PAGE ? 0 : (int)chunk->last_page_i + 1;
         rows[i].text = chunk->text;
-        rows[i].heading_path = chunk->heading_path;
+        rows[i].heading_path = headings_text(arena, chunk);
         rows[i].places = arena_strndup(arena, places.data, places.len);
         rows[i].places_len = places.len;
     }

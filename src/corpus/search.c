@@ -62,9 +62,20 @@ static int best_page(const struct answer *answer) {
     return best;
 }
 
-/* Where the preview begins: the window of PREVIEW_BYTES with most found words, begun a little
- * before its first. */
-static uint32_t preview_start(const struct answer *answer, uint32_t text_len) {
+char *corpus_heading(struct arena *arena, const char *headings, uint32_t off) {
+    const char *path = headings;
+    for (const char *line = strchr(headings, '\n'); line; line = strchr(line + 1, '\n')) {
+        char *end;
+        unsigned long from = strtoul(line + 1, &end, 10);
+        if (from > off || *end != '\t')
+            break;
+        path = end + 1;
+    }
+    return arena_strndup(arena, path, strcspn(path, "\n"));
+}
+
+/* The first found word of the window of three quarters of PREVIEW_BYTES that holds most of them. */
+static uint32_t best_place(const struct answer *answer) {
     int best_i = 0, best_n = 0;
     for (int i = 0, j = 0; i < answer->n_found; i++) {
         if (j < i)
@@ -77,9 +88,14 @@ static uint32_t preview_start(const struct answer *answer, uint32_t text_len) {
             best_i = i;
         }
     }
-    if (answer->n_found == 0 || text_len <= PREVIEW_BYTES)
+    return answer->n_found > 0 ? answer->found[best_i].start : 0;
+}
+
+/* Where the preview begins: a little before the best place. */
+static uint32_t preview_start(const struct answer *answer, uint32_t text_len) {
+    uint32_t at = best_place(answer);
+    if (text_len <= PREVIEW_BYTES)
         return 0;
-    uint32_t at = answer->found[best_i].start;
     uint32_t start = at > PREVIEW_BYTES / 5 ? at - PREVIEW_BYTES / 5 : 0;
     if (text_len - start < PREVIEW_BYTES)
         start = text_len - PREVIEW_BYTES;
@@ -173,7 +189,7 @@ static bool fill_result(struct search_result *out, bool *found, struct arena *ar
     out->score = answer->hit.score;
     out->page = answer->page;
     out->chunk = answer->chunk.ordinal;
-    out->heading_path = answer->chunk.heading_path;
+    out->heading_path = corpus_heading(arena, answer->chunk.heading_path, best_place(answer));
     if (out->page >= 1 && out->page <= n_pages) {
         out->page_width_pt = pages[out->page - 1].width_pt;
         out->page_height_pt = pages[out->page - 1].height_pt;

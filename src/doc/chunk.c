@@ -24,8 +24,9 @@
 
 struct token {
     uint32_t off, len, element_i, page_i;
-    bool new_slide; /* begins a slide: no chunk holds it and the token before it */
-    bool sentence;  /* a sentence, a row or a line of code ends with it */
+    uint32_t out_off; /* in the text of the chunk being made */
+    bool new_slide;   /* begins a slide: no chunk holds it and the token before it */
+    bool sentence;    /* a sentence, a row or a line of code ends with it */
 };
 
 /* ---- tokens --------------------------------------------------------------------------------- */
@@ -322,12 +323,14 @@ static bool append_run(struct chunker *chunker, const struct run *run) {
 static bool append_tokens(struct chunker *chunker, size_t n) {
     buf_clear(&chunker->text);
     chunker->n_words = 0;
-    const struct token *tokens = chunker->window;
+    struct token *tokens = chunker->window;
+    tokens[0].out_off = 0;
     struct run run = {tokens[0].off, tokens[0].off + tokens[0].len, 0};
     for (size_t i = 1; i < n; i++) {
         bool joined = tokens[i].element_i == tokens[i - 1].element_i;
         if (joined && tokens[i].off - run.end <= GAP_MAX_BYTES) {
             run.end = tokens[i].off + tokens[i].len;
+            tokens[i].out_off = run.out_off + (tokens[i].off - run.off);
             continue;
         }
         if (!append_run(chunker, &run))
@@ -335,8 +338,37 @@ static bool append_tokens(struct chunker *chunker, size_t n) {
         buf_putc(&chunker->text, joined ? ' ' : '\n');
         run = (struct run){tokens[i].off, tokens[i].off + tokens[i].len,
                            (uint32_t)chunker->text.len};
+        tokens[i].out_off = run.out_off;
     }
     return append_run(chunker, &run);
+}
+
+/* The headings in force over the window's first n tokens. The next chunk may begin before the last
+ * of them, so that those of the window are taken in on a copy. */
+static bool append_headings(struct doc_chunk *chunk, struct chunker *chunker, size_t n) {
+    const struct document *doc = chunker->doc;
+    const struct token *tokens = chunker->window;
+    headings_advance(&chunker->headings, doc, tokens[0].element_i);
+    headings_path(&chunker->headings, doc, chunker->arena);
+    uint32_t n_headings = 1;
+    for (size_t i = 1; i < n; i++)
+        n_headings += tokens[i].element_i != tokens[i - 1].element_i &&
+                      is_heading(&doc->elements[tokens[i].element_i]);
+    chunk->headings = arena_try(chunker->arena, n_headings, sizeof *chunk->headings);
+    if (!chunk->headings)
+        return false;
+    struct headings inside = chunker->headings;
+    chunk->headings[chunk->n_headings++].path = inside.path;
+    for (size_t i = 1; i < n; i++) {
+        if (tokens[i].element_i == tokens[i - 1].element_i ||
+            !is_heading(&doc->elements[tokens[i].element_i]))
+            continue;
+        headings_advance(&inside, doc, tokens[i].element_i);
+        struct doc_heading *heading = &chunk->headings[chunk->n_headings++];
+        heading->off = tokens[i].out_off;
+        heading->path = headings_path(&inside, doc, chunker->arena);
+    }
+    return true;
 }
 
 static struct doc_chunk *chunk_new(struct chunker *chunker) {
@@ -388,9 +420,7 @@ static bool chunk_emit(struct chunker *chunker, size_t n) {
         if (chunk->last_page_i == DOC_NO_PAGE || page_i > chunk->last_page_i)
             chunk->last_page_i = page_i;
     }
-    headings_advance(&chunker->headings, doc, first->element_i);
-    chunk->heading_path = headings_path(&chunker->headings, doc, chunker->arena);
-    return true;
+    return append_headings(chunk, chunker, n);
 }
 
 static bool chunk_all(struct chunker *chunker, size_t size, size_t overlap) {

@@ -148,12 +148,18 @@ bool doc_decode(struct document **out, const void *data, size_t len, struct erro
 
 /* ---- chunks --------------------------------------------------------------------------------- */
 
+/* From byte off of a chunk's text on. */
+struct doc_heading {
+    uint32_t off;
+    char *path; /* "Annual report > Results > Europe", or "" */
+};
 struct doc_chunk {
     uint32_t ordinal; /* from 0 */
     char *text;       /* elements' text, '\n' between elements */
     uint32_t text_len, n_words;
     uint32_t first_page_i, last_page_i; /* DOC_NO_PAGE where unknown */
-    char *heading_path;                 /* "Annual report > Results > Europe", or "" */
+    struct doc_heading *headings;       /* in force, by off ascending; the first has off 0 */
+    uint32_t n_headings;                /* 1 or more */
     struct doc_word *words;             /* off: bytes of this chunk's text */
     uint32_t n_words_placed;
 };

@@ -76,7 +76,8 @@ struct chunk_row {
     char doc_id[SHA256_HEX + 1];
     int ordinal, n_words;
     int first_page, last_page; /* from 1; 0 unknown */
-    const char *text, *heading_path;
+    const char *text;
+    const char *heading_path; /* the caller's; not searched */
     const void *places; /* doc_places_encode's bytes */
     size_t places_len;
 };

@@ -182,8 +182,44 @@ static void test_ends_at_sentence_or_element(void **state) {
     assert_int_equal(chunks->n, 2);
     assert_string_equal(chunks->items[0].text, "a b c d e f g h");
     assert_string_equal(chunks->items[1].text, "Head\ni. j k l");
-    assert_string_equal(chunks->items[0].heading_path, "");
-    assert_string_equal(chunks->items[1].heading_path, "Head");
+    assert_string_equal(chunks->items[0].headings[0].path, "");
+    assert_string_equal(chunks->items[1].headings[0].path, "Head");
+    doc_chunks_free(chunks);
+    doc_free(doc);
+}
+
+/* A chunk that runs over several headings says where each begins. */
+static void test_headings_inside(void **state) {
+    (void)state;
+    struct doc_builder *builder = doc_builder_new("txt");
+    static const struct {
+        enum doc_element_kind kind;
+        int level;
+        const char *text;
+    } elements[] = {
+        {DOC_HEADING, 1, "Lease"},  {DOC_PARAGRAPH, 0, "between two"},
+        {DOC_HEADING, 2, "Notice"}, {DOC_PARAGRAPH, 0, "nine months"},
+        {DOC_HEADING, 1, "Annex"},  {DOC_PARAGRAPH, 0, "plans"},
+    };
+    for (size_t i = 0; i < BASE_COUNT(elements); i++) {
+        doc_begin(builder, elements[i].kind, elements[i].level, 0);
+        doc_put(builder, "", elements[i].text, strlen(elements[i].text), DOC_NO_PAGE, NULL);
+        doc_end(builder);
+    }
+    struct document *doc;
+    struct doc_chunks *chunks;
+    struct error err;
+    assert_true(doc_finish(&doc, builder, &err));
+    assert_true(doc_chunk(&chunks, doc, 100, 0, &err));
+    assert_int_equal(chunks->n, 1);
+    const struct doc_chunk *chunk = &chunks->items[0];
+    static const char *const paths[] = {"Lease", "Lease > Notice", "Annex"};
+    static const char *const begins[] = {"Lease", "Notice", "Annex"};
+    assert_int_equal(chunk->n_headings, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_string_equal(chunk->headings[i].path, paths[i]);
+        assert_memory_equal(chunk->text + chunk->headings[i].off, begins[i], strlen(begins[i]));
+    }
     doc_chunks_free(chunks);
     doc_free(doc);
 }
@@ -215,7 +251,7 @@ static void test_heading_path(void **state) {
     };
     assert_int_equal(chunks->n, BASE_COUNT(paths));
     for (uint32_t i = 0; i < chunks->n; i++)
-        assert_string_equal(chunks->items[i].heading_path, paths[i]);
+        assert_string_equal(chunks->items[i].headings[0].path, paths[i]);
     doc_chunks_free(chunks);
     doc_free(doc);
 }
@@ -343,6 +379,7 @@ int run_chunk_tests(void) {
         cmocka_unit_test(test_windows_and_overlap),
         cmocka_unit_test(test_ends_at_sentence_or_element),
         cmocka_unit_test(test_heading_path),
+        cmocka_unit_test(test_headings_inside),
         cmocka_unit_test(test_slides_are_not_crossed),
         cmocka_unit_test(test_repeated_furniture_is_left_out),
         cmocka_unit_test(test_cjk_and_giant_words),
