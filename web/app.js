@@ -99,5 +99,8 @@ events.start({
     if (change.action === 'removed') jobs.forgetDocument(change.doc_id);
     corpusChanged();
   },
-  start: () => jobs.refresh().catch((error) => announce(error.message)),
+  start() {
+    corpusChanged();
+    jobs.refresh().catch((error) => announce(error.message));
+  },
 });
