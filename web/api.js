@@ -8,7 +8,7 @@ let ask = null; // shows the key dialog; gives the key, or null
 let asking = null; // the dialog now open
 let declined = false; // it was closed without a key: background calls do not open it again
 
-export class CallError extends Error {
+class CallError extends Error {
   constructor(status, code, message, retryAfter = 0) {
     super(message);
     this.status = status; // 0: the server did not answer
