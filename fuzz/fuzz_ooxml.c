@@ -96,9 +96,9 @@ static const char word_body[] =
     "<w:document xmlns:w=\"http://schemas.openxmlformats.org/wordprocessingml/2006/main\"><w:body>"
     "<w:p><w:pPr><w:pStyle w:val=\"A\"/><w:numPr><w:numId w:val=\"1\"/></w:numPr></w:pPr><w:r><w:t>"
     "text</w:t></w:r></w:p></w:body></w:document>";
-static const char deck[] =
-    "<p:presentation xmlns:p=\"http://schemas.openxmlformats.org/presentationml/2006/main\" " NS_OFFICE
-    "><p:sldIdLst><p:sldId r:id=\"f\"/></p:sldIdLst></p:presentation>";
+#define PRESENTATION "http://schemas.openxmlformats.org/presentationml/2006/main"
+static const char deck[] = "<p:presentation xmlns:p=\"" PRESENTATION "\" " NS_OFFICE
+                           "><p:sldIdLst><p:sldId r:id=\"f\"/></p:sldIdLst></p:presentation>";
 static const char book[] =
     "<workbook xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\" " NS_OFFICE
     "><sheets><sheet name=\"S\" r:id=\"f\"/></sheets></workbook>";

@@ -504,8 +504,10 @@ static void enter(struct walk *walk, struct frame *frame) {
 static bool push(struct walk *walk, const GumboNode *node) {
     if (walk->n_frames == walk->cap_frames) {
         size_t cap = walk->cap_frames == 0 ? 64 : walk->cap_frames * 2;
-        struct frame *grown = mem_try_grow(walk->frames, cap, sizeof(*grown), (size_t)1 << 27);
-        if (grown == NULL || walk->n_frames >= MAX_FRAMES)
+        struct frame *grown = walk->n_frames >= MAX_FRAMES
+                                  ? NULL
+                                  : mem_try_grow(walk->frames, cap, sizeof(*grown), MAX_TREE);
+        if (grown == NULL)
             return false;
         walk->frames = grown;
         walk->cap_frames = cap;

@@ -132,19 +132,22 @@ static bool read_formats(struct workbook *book, const char *part, struct error *
     bool in_cells = false;
     while (xml_next(&xml, -1)) {
         if (xml_at(&xml, "s:numFmt") && n_custom < MAX_FORMATS) {
-            struct named_format *grown = room(custom, n_custom, &cap_custom, sizeof(*custom));
             const char *code = xml_attr(&xml, "formatCode");
-            if (grown == NULL || code == NULL)
+            struct named_format *grown = code == NULL
+                                             ? NULL
+                                             : room(custom, n_custom, &cap_custom, sizeof(*custom));
+            if (grown == NULL)
                 continue;
             custom = grown;
             custom[n_custom].id = xml_attr_int(&xml, "numFmtId", 0);
             custom[n_custom++].code = arena_strdup(book->ooxml->arena, code);
         } else if (xml_at(&xml, "s:cellXfs")) {
             in_cells = true;
-        } else if (xml_at(&xml, "s:xf") && in_cells && xml.depth == 2) {
+        } else if (xml_at(&xml, "s:xf") && in_cells && xml.depth == 2 &&
+                   book->n_formats < MAX_FORMATS) {
             const char **grown = room(book->formats, book->n_formats, &cap_formats,
                                       sizeof(*book->formats));
-            if (grown == NULL || book->n_formats >= MAX_FORMATS)
+            if (grown == NULL)
                 continue;
             book->formats = grown;
             long id = xml_attr_int(&xml, "numFmtId", 0);

@@ -49,11 +49,11 @@ static void read_style(struct word_style *style, struct xml *xml, struct arena *
         else if (xml_at(xml, "w:basedOn"))
             style->based_on = arena_strdup(arena, value);
         else if (xml_at(xml, "w:numId"))
-            style->num_id = atoi(value);
+            style->num_id = (int)strtol(value, NULL, 10);
         else if (xml_at(xml, "w:ilvl"))
-            style->num_level = atoi(value);
+            style->num_level = (int)strtol(value, NULL, 10);
         else if (xml_at(xml, "w:outlineLvl") && style->kind == DOC_PARAGRAPH) {
-            int outline = atoi(value);
+            int outline = (int)strtol(value, NULL, 10);
             style->level = outline < 0 || outline > 8 ? 0 : outline > 5 ? 6 : outline + 1;
         }
     }

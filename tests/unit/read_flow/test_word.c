@@ -9,22 +9,23 @@ static void read_word(struct fixture *fixture, struct buf *zip, const struct par
 }
 
 static void test_styles_and_lists(void **state) {
+    /* clang-format off */
     static const struct part parts[] = {
         {"word/document.xml",
          W_DOCUMENT(
-             "<w:p><w:pPr><w:pStyle w:val=\"T\"/></w:pPr><w:r><w:t>The title</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:pStyle w:val=\"H2\"/><w:numPr><w:ilvl w:val=\"0\"/><w:numId "
-             "w:val=\"1\"/></w:numPr></w:pPr><w:r><w:t>Numbered heading</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:pStyle w:val=\"Mine\"/></w:pPr><w:r><w:t>Based on it</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:outlineLvl w:val=\"2\"/></w:pPr><w:r><w:t>By outline</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:numPr><w:ilvl w:val=\"1\"/><w:numId w:val=\"1\"/></w:numPr></w:pPr>"
-             "<w:r><w:t>numbered</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:numPr><w:ilvl w:val=\"0\"/><w:numId w:val=\"2\"/></w:numPr></w:pPr>"
-             "<w:r><w:t>bullet</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:pStyle w:val=\"L\"/></w:pPr><w:r><w:t>by style</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:pStyle w:val=\"L\"/><w:numPr><w:numId w:val=\"0\"/></w:numPr></w:pPr>"
-             "<w:r><w:t>taken out</w:t></w:r></w:p>"
-             "<w:p><w:pPr><w:pStyle w:val=\"Loop\"/></w:pPr><w:r><w:t>loop</w:t></w:r></w:p>"),
+         "<w:p><w:pPr><w:pStyle w:val=\"T\"/></w:pPr><w:r><w:t>The title</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:pStyle w:val=\"H2\"/><w:numPr><w:ilvl w:val=\"0\"/><w:numId "
+         "w:val=\"1\"/></w:numPr></w:pPr><w:r><w:t>Numbered heading</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:pStyle w:val=\"Mine\"/></w:pPr><w:r><w:t>Based on it</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:outlineLvl w:val=\"2\"/></w:pPr><w:r><w:t>By outline</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:numPr><w:ilvl w:val=\"1\"/><w:numId w:val=\"1\"/></w:numPr></w:pPr>"
+         "<w:r><w:t>numbered</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:numPr><w:ilvl w:val=\"0\"/><w:numId w:val=\"2\"/></w:numPr></w:pPr>"
+         "<w:r><w:t>bullet</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:pStyle w:val=\"L\"/></w:pPr><w:r><w:t>by style</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:pStyle w:val=\"L\"/><w:numPr><w:numId w:val=\"0\"/></w:numPr></w:pPr>"
+         "<w:r><w:t>taken out</w:t></w:r></w:p>"
+         "<w:p><w:pPr><w:pStyle w:val=\"Loop\"/></w:pPr><w:r><w:t>loop</w:t></w:r></w:p>"),
          0},
         {"word/_rels/document.xml.rels",
          RELS(REL("s", "styles", "styles.xml") REL("n", "numbering", "numbering.xml")), 0},
@@ -53,6 +54,7 @@ static void test_styles_and_lists(void **state) {
          "</dc:title><dc:creator>Ada</dc:creator></cp:coreProperties>",
          0},
     };
+    /* clang-format on */
     (void)state;
     struct fixture fixture;
     struct buf zip = {0};
@@ -66,43 +68,50 @@ static void test_styles_and_lists(void **state) {
 }
 
 static void test_runs(void **state) {
+    /* clang-format off */
     static const struct part parts[] = {
         {"word/document.xml",
          W_DOCUMENT(
-             "<w:p><w:r><w:t xml:space=\"preserve\">kept </w:t></w:r><w:del><w:r><w:delText>gone"
-             "</w:delText></w:r></w:del><w:ins><w:r><w:t>added</w:t></w:r></w:ins><w:r><w:tab/>"
-             "<w:t>tab</w:t><w:br/><w:t>line</w:t></w:r></w:p>"
-             "<w:p><w:r><w:fldChar w:fldCharType=\"begin\"/></w:r><w:r><w:instrText>PAGE"
-             "</w:instrText></w:r><w:r><w:t>result</w:t></w:r></w:p>"
-             "<w:p><w:hyperlink><w:r><w:t>a link</w:t></w:r></w:hyperlink></w:p>"
-             "<w:p><w:r><mc:AlternateContent><mc:Choice><w:pict><w:txbxContent>" W_P("boxed") "</w:txbxContent></w:pict></mc:Choice><mc:Fallback><w:pict><w:txbxContent>" W_P(
-                 "boxed") "</w:txbxContent></w:pict></mc:Fallback></mc:AlternateContent></w:r><w:r><w:t>host"
-                          "</w:t></w:r></w:p>"
-                          "<w:p><m:oMath><m:f><m:num><m:r><m:t>a+b</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t>"
-                          "</m:r></m:den></m:f></m:oMath></w:p>"
-                          "<w:p><w:r><w:drawing><wp:inline><wp:docPr descr=\"a duck\"/><a:blip/></wp:inline>"
-                          "</w:drawing></w:r></w:p>"
-                          "<w:p><w:r><w:t>noted</w:t><w:footnoteReference w:id=\"2\"/><w:commentReference "
-                          "w:id=\"0\"/></w:r></w:p>"
-                          "<w:sectPr><w:headerReference w:type=\"default\" r:id=\"h\"/><w:headerReference "
-                          "w:type=\"first\" r:id=\"h1\"/><w:footerReference r:id=\"f\"/></w:sectPr>"),
+         "<w:p><w:r><w:t xml:space=\"preserve\">kept </w:t></w:r><w:del><w:r><w:delText>gone"
+         "</w:delText></w:r></w:del><w:ins><w:r><w:t>added</w:t></w:r></w:ins><w:r><w:tab/>"
+         "<w:t>tab</w:t><w:br/><w:t>line</w:t></w:r></w:p>"
+         "<w:p><w:r><w:fldChar w:fldCharType=\"begin\"/></w:r><w:r><w:instrText>PAGE"
+         "</w:instrText></w:r><w:r><w:t>result</w:t></w:r></w:p>"
+         "<w:p><w:hyperlink><w:r><w:t>a link</w:t></w:r></w:hyperlink></w:p>"
+         "<w:p><w:r><mc:AlternateContent><mc:Choice><w:pict><w:txbxContent>"
+         W_P("boxed") "</w:txbxContent></w:pict></mc:Choice><mc:Fallback><w:pict><w:txbxContent>"
+         W_P(
+         "boxed") "</w:txbxContent></w:pict></mc:Fallback></mc:AlternateContent></w:r><w:r><w:t>"
+         "host"
+         "</w:t></w:r></w:p>"
+         "<w:p><m:oMath><m:f><m:num><m:r><m:t>a+b</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t>"
+         "</m:r></m:den></m:f></m:oMath></w:p>"
+         "<w:p><w:r><w:drawing><wp:inline><wp:docPr descr=\"a duck\"/><a:blip/></wp:inline>"
+         "</w:drawing></w:r></w:p>"
+         "<w:p><w:r><w:t>noted</w:t><w:footnoteReference w:id=\"2\"/><w:commentReference "
+         "w:id=\"0\"/></w:r></w:p>"
+         "<w:sectPr><w:headerReference w:type=\"default\" r:id=\"h\"/><w:headerReference "
+         "w:type=\"first\" r:id=\"h1\"/><w:footerReference r:id=\"f\"/></w:sectPr>"),
          0},
         {"word/_rels/document.xml.rels",
          RELS(REL("n", "footnotes", "footnotes.xml") REL("c", "comments", "comments.xml")
-                  REL("h", "header", "header1.xml") REL("h1", "header", "header2.xml")
-                      REL("f", "footer", "/word/footer1.xml")),
+         REL("h", "header", "header1.xml") REL("h1", "header", "header2.xml")
+         REL("f", "footer", "/word/footer1.xml")),
          0},
         {"word/footnotes.xml",
          "<w:footnotes " W_NS "><w:footnote w:type=\"separator\" w:id=\"0\">" W_P(
-             "-") "</w:footnote><w:footnote w:id=\"2\">" W_P("a footnote") "</w:footnote></w:footnotes>",
+         "-") "</w:footnote><w:footnote w:id=\"2\">" W_P("a footnote") "</w:footnote>"
+         "</w:footnotes>",
          0},
         {"word/comments.xml",
-         "<w:comments " W_NS "><w:comment w:id=\"0\">" W_P("a comment") "</w:comment></w:comments>",
+         "<w:comments " W_NS "><w:comment w:id=\"0\">" W_P("a comment") "</w:comment>"
+         "</w:comments>",
          0},
         {"word/header1.xml", "<w:hdr " W_NS ">" W_P("head") "</w:hdr>", 0},
         {"word/header2.xml", "<w:hdr " W_NS ">" W_P("first page only, not shown") "</w:hdr>", 0},
         {"word/footer1.xml", "<w:ftr " W_NS ">" W_P("foot") "</w:ftr>", 0},
     };
+    /* clang-format on */
     (void)state;
     struct fixture fixture;
     struct buf zip = {0};
@@ -118,24 +127,26 @@ static void test_runs(void **state) {
 #define TC(props, text) "<w:tc><w:tcPr>" props "</w:tcPr>" W_P(text) "</w:tc>"
 
 static void test_tables(void **state) {
+    /* clang-format off */
     static const struct part parts[] = {
         {"word/document.xml",
          W_DOCUMENT("<w:tbl><w:tr>" TC("<w:gridSpan w:val=\"2\"/>", "wide") TC(
-             "", "x") "</w:tr>"
-                      "<w:tr>" TC("<w:vMerge w:val=\"restart\"/>", "tall") TC("", "a") TC(
-                          "", "b") "</w:tr>"
-                                   "<w:tr>" TC("<w:vMerge/>", "") TC("", "c") TC(
-                                       "",
-                                       "d") "</w:tr>"
-                                            "<w:tr><w:trPr><w:del/></w:trPr>" TC(
-                                                "",
-                                                "gone") "</w:tr>"
-                                                        "<w:tr><w:tc>" W_P(
-                                                            "outer") "<w:tbl><w:tr>" TC("", "in 1")
-                                                            TC("", "in 2") "</w:tr></w:tbl>" W_P(
-                                                                "again") "</w:tc></w:tr></w:tbl>"),
+         "", "x") "</w:tr>"
+         "<w:tr>" TC("<w:vMerge w:val=\"restart\"/>", "tall") TC("", "a") TC(
+         "", "b") "</w:tr>"
+         "<w:tr>" TC("<w:vMerge/>", "") TC("", "c") TC(
+         "",
+         "d") "</w:tr>"
+         "<w:tr><w:trPr><w:del/></w:trPr>" TC(
+         "",
+         "gone") "</w:tr>"
+         "<w:tr><w:tc>" W_P(
+         "outer") "<w:tbl><w:tr>" TC("", "in 1")
+         TC("", "in 2") "</w:tr></w:tbl>" W_P(
+         "again") "</w:tc></w:tr></w:tbl>"),
          0},
     };
+    /* clang-format on */
     (void)state;
     struct fixture fixture;
     struct buf zip = {0};
