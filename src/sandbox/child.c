@@ -40,11 +40,14 @@ static void on_hang_up(int signum) {
 }
 
 #ifndef SANDBOX_SANITIZED
+static const int fatal_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+
 static void on_fatal(int signum) {
     void *block = mmap(NULL, HEADROOM, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                        0);
     if (block == MAP_FAILED)
         _exit(SANDBOX_EXIT_MEMORY);
+    munmap(block, HEADROOM);
     raise(signum); /* SA_RESETHAND: delivered on return, and deadly then */
 }
 #endif
@@ -61,7 +64,6 @@ void sandbox_child_begin(void) {
     stack_t alternative = {.ss_sp = stack, .ss_size = sizeof stack};
     sigaltstack(&alternative, NULL);
     struct sigaction fatal = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND | SA_ONSTACK};
-    static const int fatal_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
     for (size_t i = 0; i < BASE_COUNT(fatal_signals); i++)
         sigaction(fatal_signals[i], &fatal, NULL);
 #endif
@@ -119,12 +121,22 @@ static bool drop_user(const struct sandbox_lock *lock, struct error *err) {
     return true;
 }
 
+/* LibreOffice has handlers of its own, which call those they found: ours would call them again. */
+static void leave_signals(void) {
+#ifndef SANDBOX_SANITIZED
+    for (size_t i = 0; i < BASE_COUNT(fatal_signals); i++)
+        signal(fatal_signals[i], SIG_DFL);
+#endif
+}
+
 bool sandbox_lock(char level[SANDBOX_LEVEL], const struct sandbox_lock *lock, struct error *err) {
     snprintf(level, SANDBOX_LEVEL, "rlimit");
     leads_group = lock->kind == SANDBOX_CONVERTER && getpgrp() == getpid();
     if (lock->kind == SANDBOX_CONVERTER && geteuid() == 0
         && chown(lock->private_dir, NOBODY, NOBODY) != 0 && errno != EPERM)
         return error_set_errno(err, errno, "%s", lock->private_dir);
+    if (lock->kind == SANDBOX_CONVERTER)
+        leave_signals();
     limit_resources(lock->kind);
 #ifdef __linux__
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
