@@ -92,7 +92,7 @@ static struct facts facts_of(const struct layout *layout, const struct para *par
             for (size_t at = 0; at < word->len;) {
                 uint32_t c = utf8_next(word->text, word->len, &at);
                 bool digit = c >= '0' && c <= '9';
-                facts.n_letters += text_is_word(c) && !digit;
+                facts.n_letters += text_is_cjk(c) ? 2 : text_is_word(c) && !digit;
                 facts.capitals &= !layout_is_lower(c);
             }
             facts.end = layout_last_char(word);
@@ -261,13 +261,20 @@ static void add_size(struct finder *finder, float size, uint32_t page_i) {
     finder->n_sizes++;
 }
 
-/* In a long document only sizes used on several pages count as levels: covers have many. */
-static void drop_rare_sizes(struct finder *finder) {
+/* The sizes of headings that no bookmark and no number ranks. In a long document only those used on
+ * several pages count: covers have many. */
+static void find_sizes(struct finder *finder) {
+    const struct layout *layout = finder->layout;
     int n = 0;
+    for (uint32_t i = 0; i < layout->n_paras; i++) {
+        const struct para *para = &layout->paras[i];
+        if (para->kind == DOC_HEADING && para->level == 0)
+            add_size(finder, para->size, layout->lines[para->first].page_i);
+    }
     for (int i = 0; i < finder->n_sizes; i++)
         if (finder->sizes[i].last_page_i > finder->sizes[i].first_page_i)
             finder->sizes[n++] = finder->sizes[i];
-    if (n > 0 && finder->layout->raw->n_pages > 4)
+    if (n > 0 && layout->raw->n_pages > 4)
         finder->n_sizes = n;
 }
 
@@ -359,8 +366,6 @@ static void find_kind(struct finder *finder, struct para *para) {
         else if (!para->flags)
             para->level = 0; /* by its size, once all sizes are known */
         para->flags = 0;
-        if (para->level == 0)
-            add_size(finder, para->size, line->page_i);
     } else if (line->marker) {
         para->kind = DOC_LIST_ITEM;
         para->flags = line->ordered ? DOC_ORDERED : 0;
@@ -412,7 +417,7 @@ static void join_paras(struct layout *layout) {
                !continues(layout, para, &layout->paras[next]) &&
                is_aside(layout, &layout->paras[next]))
             next++;
-        if (next < layout->n_paras && next < stop &&
+        if (next < layout->n_paras && next < stop && !layout->paras[next].continued &&
             continues(layout, para, &layout->paras[next])) {
             para->next = next;
             layout->paras[next].continued = true;
@@ -426,7 +431,7 @@ void layout_find_kinds(struct layout *layout) {
     for (uint32_t i = 0; i < layout->n_paras; i++)
         find_kind(&finder, &layout->paras[i]);
     find_title(layout);
-    drop_rare_sizes(&finder);
+    find_sizes(&finder);
     for (uint32_t i = 0; i < layout->n_paras; i++) {
         struct para *para = &layout->paras[i];
         if (para->kind == DOC_HEADING && para->level == 0)

@@ -36,6 +36,10 @@ static enum direction word_direction(const struct raw_word *word) {
     return NEUTRAL;
 }
 
+static bool is_number(const struct raw_word *word) {
+    return strspn(word->text, "0123456789.,:/%-") == word->len;
+}
+
 bool layout_words_rtl(const struct raw_word *words, const uint32_t *order, size_t n) {
     size_t from_left = 0, from_right = 0;
     for (size_t i = 0; i < n; i++) {
@@ -86,7 +90,10 @@ void layout_order_rtl(const struct raw_word *words, uint32_t *order, size_t n) {
                 last = end;
             end++;
         }
-        reverse(order + i, last + 1 - i);
+        size_t from = i; /* a number seen right of a Latin word goes with it */
+        while (from > 0 && is_number(&words[order[from - 1]]))
+            from--;
+        reverse(order + from, last + 1 - from);
         i = last;
     }
 }

@@ -12,6 +12,7 @@
 #include "read/pages.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <mupdf/fitz.h>
@@ -25,8 +26,8 @@
 
 #define PICTURE_MAX_PIXELS 40e6       /* of a page that is drawn */
 #define PICTURE_MAX_IMAGE_PIXELS 67e6 /* of an image, which is copied */
-#define PAGE_TIMEOUT_MS 25000
-#define LAYOUT_WIDTH_PT 595 /* of documents without pages of their own */
+#define PAGE_TIMEOUT_MS 25000         /* DOCUSEARCH_READ_PAGE_MS, for tests, makes it another */
+#define LAYOUT_WIDTH_PT 595           /* of documents without pages of their own */
 #define LAYOUT_HEIGHT_PT 842
 #define LAYOUT_EM_PT 11
 #define MIN_IMAGE_PAGE_PT 36
@@ -76,7 +77,13 @@ struct page {
 
 static struct picture shared_picture; /* its buffers, kept from page to page */
 
+static int64_t page_timeout_ms = PAGE_TIMEOUT_MS;
+
 void read_pages_preload(void) {
+    const char *asked = getenv("DOCUSEARCH_READ_PAGE_MS");
+    struct error err;
+    if (asked && !text_to_int(&page_timeout_ms, asked, 1, 3600000, "DOCUSEARCH_READ_PAGE_MS", &err))
+        log_warn("%s", err.text);
     pages_context();
 }
 
@@ -507,7 +514,7 @@ static void page_ocr(struct reading *reading, struct page *page, size_t first, b
         return;
     }
     memset(&reading->cookie, 0, sizeof reading->cookie);
-    pages_watch_begin(&reading->cookie, time_mono_ms() + PAGE_TIMEOUT_MS);
+    pages_watch_begin(&reading->cookie, time_mono_ms() + page_timeout_ms);
     fz_pixmap *pixmap = page_draw(reading, page, fz_device_gray(ctx), scale);
     bool aborted = pages_watch_end();
     if (!pixmap || aborted) {
@@ -564,7 +571,7 @@ static bool read_page(struct reading *reading, struct page *page, struct error *
     struct text_tally tally = {0};
     bool blank = true, loaded;
     memset(&reading->cookie, 0, sizeof reading->cookie);
-    pages_watch_begin(&reading->cookie, time_mono_ms() + PAGE_TIMEOUT_MS);
+    pages_watch_begin(&reading->cookie, time_mono_ms() + page_timeout_ms);
     loaded = page_load(reading, page);
     if (!loaded) {
         page->damaged = true;
@@ -618,7 +625,7 @@ static bool read_all(struct reading *reading, struct error *err) {
     if (reading->n_lost == reading->n_pages && reading->slow.n > 0)
         return error_set_code(err, ERROR_LIMIT, "timeout",
                               "none of its %u pages could be read in %d s", reading->n_pages,
-                              PAGE_TIMEOUT_MS / 1000);
+                              (int)(page_timeout_ms / 1000));
     if (reading->n_lost == reading->n_pages)
         return error_set_code(err, ERROR_INPUT, "corrupt", "none of its %u pages could be read",
                               reading->n_pages);
