@@ -14,7 +14,8 @@ struct queue_job; /* one attempt, in the thread that runs it */
 
 /* Runs on a worker's thread. On success the handler has itself ended the job in its transaction
  * (queue_end_in); on failure it returns false with *err, and the queue records it: ERROR_INTERNAL,
- * ERROR_BUSY, ERROR_IO and ERROR_DEVICE are tried again while attempts are left, others are final. */
+ * ERROR_BUSY, ERROR_IO and ERROR_DEVICE are tried again while attempts are left (3 in all;
+ * disk_full uses up none), others are final. */
 typedef bool (*queue_handler)(void *ctx, struct queue_job *job, struct error *err);
 /* Told of every change of a job's state or progress; any thread; must be quick. */
 typedef void (*queue_listener)(void *ctx, int64_t job_id);
@@ -23,7 +24,8 @@ bool queue_open(struct queue **out, struct store *store, int n_workers, queue_ha
                 void *ctx, struct error *err); /* recovers jobs of earlier runs; starts no thread */
 void queue_set_listener(struct queue *queue, queue_listener listener, void *ctx);
 bool queue_start(struct queue *queue, struct error *err);
-/* Takes no new job; running ones are cancelled at once and left QUEUED, their attempt given back. */
+/* Takes no new job; running ones are cancelled at once and left QUEUED, their attempt given back.
+ * Returns when every handler has: queue_job_cancelled tells them. */
 void queue_stop(struct queue *queue);
 void queue_close(struct queue *queue); /* stops first; NULL is fine */
 

@@ -101,7 +101,7 @@ bool store_check_space(struct store *store, int64_t size_bytes, struct error *er
     return error_set_code(
         err, ERROR_IO, "disk_full",
         "%" PRId64 " MiB are free where %" PRId64 " and a reserve of %" PRId64 " are needed",
-        free_bytes >> 20, (size_bytes + (1 << 20) - 1) >> 20, RESERVE_BYTES >> 20);
+        free_bytes >> 20, size_bytes >> 20, RESERVE_BYTES >> 20);
 }
 
 /* ---- the check at start ---- */

@@ -28,7 +28,7 @@ static char *json_list(struct arena *arena, const char *const *items, int n) {
     char *text = json_dumps(list, JSON_COMPACT);
     char *out = arena_strdup(arena, text);
     json_decref(list);
-    free(text);
+    free(text); /* jansson's */
     return out;
 }
 

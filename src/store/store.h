@@ -105,6 +105,7 @@ void store_rollback(struct store_tx *tx);
  * path (may be "") is remembered as one of its sources, and leaves any other document. */
 bool store_put_document(struct store_tx *tx, bool *existed, const struct document_row *row,
                         struct error *err);
+/* A document that is no longer READY loses its chunks and their full text with it. */
 bool store_set_document_state(struct store_tx *tx, const char *doc_id, enum document_state state,
                               const char *error_code, const char *error_text, struct error *err);
 /* Replaces the document's reading: row's format, group, n_pages, n_chunks, title, author, created,
@@ -208,7 +209,8 @@ struct lexical_hit {
     double score; /* BM25, larger is better; descending, ties by row id */
 };
 /* BM25 (k1 1.2, b 0.75) over READY documents. Terms are taken rarest first up to a budget of
- * postings; commoner ones only refine the order of what was found. Filters act before scoring. */
+ * postings; commoner ones only refine the order of what was found, English function words at half
+ * weight. Filters act before scoring. */
 bool lexical_search(struct lexical_hit **out, int *n, struct arena *arena, struct store *store,
                     const struct lexical_query *query, const struct search_filter *filter,
                     int limit, struct error *err);
@@ -221,7 +223,7 @@ void lexical_highlight(struct text_range **out, int *n, struct arena *arena,
 
 /* ---- upkeep --------------------------------------------------------------------------------- */
 
-/* At start: tmp/ emptied, folders without a row removed, rows without an original reported (*n_lost)
+/* At start: tmp/ emptied, folders without a row removed, rows without an original counted (*n_lost)
  * and marked FAILED "original_missing", SQLite's quick_check. */
 bool store_check(struct store *store, int *n_lost, struct error *err);
 
