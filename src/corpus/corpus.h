@@ -107,7 +107,7 @@ struct search_result {
     const char *preview;           /* about 300 bytes of the passage around its best place */
     struct text_range *highlights; /* bytes of preview */
     int n_highlights;
-    struct doc_box *boxes; /* of the matched words on that page */
+    struct doc_box *boxes; /* of all matched words on that page, at most 200 */
     int n_boxes;
     float page_width_pt, page_height_pt; /* 0 unknown */
 };

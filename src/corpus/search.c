@@ -17,7 +17,7 @@ struct answer {
     struct chunk_row chunk;
     struct text_range *found; /* bytes of the chunk's text */
     int n_found;
-    struct doc_word *words; /* placed */
+    struct doc_word *words; /* placed, of the chunk */
     uint32_t n_words;
     int page;
 };
@@ -143,17 +143,58 @@ static void fill_preview(struct search_result *out, struct arena *arena,
     }
 }
 
-static void fill_boxes(struct search_result *out, struct arena *arena,
-                       const struct answer *answer) {
-    out->boxes = arena_alloc(arena, MAX_BOXES * sizeof *out->boxes);
+static void add_box(struct search_result *out, const struct doc_box *box) {
+    for (int i = 0; i < out->n_boxes; i++) {
+        if (memcmp(&out->boxes[i], box, sizeof *box) == 0)
+            return; /* overlapping passages share words */
+    }
+    if (out->n_boxes < MAX_BOXES)
+        out->boxes[out->n_boxes++] = *box;
+}
+
+static void add_boxes(struct search_result *out, const struct answer *answer) {
     for (int i = 0; i < answer->n_found; i++) {
         uint32_t first, last;
         words_of_range(&first, &last, answer, answer->found[i]);
-        for (uint32_t w = first; w < last && out->n_boxes < MAX_BOXES; w++) {
+        for (uint32_t w = first; w < last; w++) {
             if ((int)answer->words[w].page_i + 1 == out->page)
-                out->boxes[out->n_boxes++] = answer->words[w].box;
+                add_box(out, &answer->words[w].box);
         }
     }
+}
+
+/* Finds the query's words in the answer's chunk, and the places of its words. */
+static bool mark_answer(struct answer *answer, struct arena *arena,
+                        const struct lexical_query *query, struct error *err) {
+    const struct chunk_row *chunk = &answer->chunk;
+    lexical_highlight(&answer->found, &answer->n_found, arena, query, chunk->text,
+                      strlen(chunk->text));
+    return chunk->places_len == 0 || doc_places_decode(&answer->words, &answer->n_words, arena,
+                                                       chunk->places, chunk->places_len, err);
+}
+
+/* All found words of the page, whichever passages they are in; the result's own come first. */
+static bool fill_boxes(struct search_result *out, struct arena *arena, struct corpus *corpus,
+                       const struct lexical_query *query, const struct answer *best,
+                       struct error *err) {
+    struct chunk_row *chunks;
+    int n_chunks;
+    out->boxes = arena_alloc(arena, MAX_BOXES * sizeof *out->boxes);
+    add_boxes(out, best);
+    if (out->page == 0)
+        return true;
+    if (!store_list_page_chunks(&chunks, &n_chunks, arena, corpus->store, out->document.doc_id,
+                                out->page, err))
+        return false;
+    for (int i = 0; i < n_chunks; i++) {
+        struct answer other = {.chunk = chunks[i]};
+        if (chunks[i].ordinal == best->chunk.ordinal)
+            continue;
+        if (!mark_answer(&other, arena, query, err))
+            return false;
+        add_boxes(out, &other);
+    }
+    return true;
 }
 
 static bool load_answer(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
@@ -165,18 +206,15 @@ static bool load_answer(struct answer *out, bool *found, struct arena *arena, st
         return false;
     if (!*found)
         return true; /* removed since */
-    lexical_highlight(&out->found, &out->n_found, arena, query, out->chunk.text,
-                      strlen(out->chunk.text));
-    if (out->chunk.places_len > 0 &&
-        !doc_places_decode(&out->words, &out->n_words, arena, out->chunk.places,
-                           out->chunk.places_len, err))
+    if (!mark_answer(out, arena, query, err))
         return false;
     out->page = best_page(out);
     return true;
 }
 
 static bool fill_result(struct search_result *out, bool *found, struct arena *arena,
-                        struct corpus *corpus, const struct answer *answer, struct error *err) {
+                        struct corpus *corpus, const struct lexical_query *query,
+                        const struct answer *answer, struct error *err) {
     memset(out, 0, sizeof *out);
     if (!store_find_document(&out->document, found, arena, corpus->store, answer->hit.doc_id, err))
         return false;
@@ -195,8 +233,7 @@ static bool fill_result(struct search_result *out, bool *found, struct arena *ar
         out->page_height_pt = pages[out->page - 1].height_pt;
     }
     fill_preview(out, arena, answer);
-    fill_boxes(out, arena, answer);
-    return true;
+    return fill_boxes(out, arena, corpus, query, answer, err);
 }
 
 static bool seen_page(const struct search_reply *reply, const struct answer *answer) {
@@ -222,7 +259,7 @@ static bool gather(struct search_reply *out, struct arena *arena, struct corpus 
         if (!found || seen_page(out, &answer))
             continue;
         struct search_result *result = &out->results[out->n_results];
-        if (!fill_result(result, &found, arena, corpus, &answer, err))
+        if (!fill_result(result, &found, arena, corpus, query, &answer, err))
             return false;
         if (found)
             result->rank = ++out->n_results;

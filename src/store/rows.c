@@ -445,8 +445,9 @@ static void chunk_from(struct chunk_row *out, struct arena *arena, sqlite3_stmt 
 #define CHUNK_COLUMNS                                                                              \
     "c.row_id, d.doc_id, c.ordinal, c.n_words, c.first_page, c.last_page, c.heading_path, c.text"
 
-bool store_list_chunks(struct chunk_row **out, int *n, struct arena *arena, struct store *store,
-                       const char *doc_id, bool with_places, struct error *err) {
+/* Chunks of a document, in order; page 0: all of them. */
+static bool list_chunks(struct chunk_row **out, int *n, struct arena *arena, struct store *store,
+                        const char *doc_id, int page, bool with_places, struct error *err) {
     struct conn *conn;
     int64_t most = 0;
     bool ok = false, row = false;
@@ -455,20 +456,23 @@ bool store_list_chunks(struct chunk_row **out, int *n, struct arena *arena, stru
     if (!reader_take(&conn, store, err))
         return false;
     sqlite3_stmt *stmt = NULL;
+    int64_t from = page > 0 ? page : INT64_MIN, to = page > 0 ? page : INT64_MAX;
     if (!conn_number(&most, 0, conn, err,
                      "SELECT count(*) FROM documents d JOIN chunks c USING (doc_no)"
-                     " WHERE d.doc_id = ?",
-                     "t", doc_id))
+                     " WHERE d.doc_id = ? AND c.last_page >= ? AND c.first_page <= ?",
+                     "tii", doc_id, from, to))
         goto end;
     *out = arena_alloc(arena, (size_t)most * sizeof **out);
     stmt = conn_query(conn, err,
                       with_places
                           ? "SELECT " CHUNK_COLUMNS ", p.places FROM documents d"
                             " JOIN chunks c USING (doc_no) LEFT JOIN chunk_places p USING (row_id)"
-                            " WHERE d.doc_id = ? ORDER BY c.ordinal"
+                            " WHERE d.doc_id = ? AND c.last_page >= ? AND c.first_page <= ?"
+                            " ORDER BY c.ordinal"
                           : "SELECT " CHUNK_COLUMNS " FROM documents d JOIN chunks c USING (doc_no)"
-                            " WHERE d.doc_id = ? ORDER BY c.ordinal",
-                      "t", doc_id);
+                            " WHERE d.doc_id = ? AND c.last_page >= ? AND c.first_page <= ?"
+                            " ORDER BY c.ordinal",
+                      "tii", doc_id, from, to);
     if (!stmt)
         goto end;
     while ((ok = conn_step(&row, conn, stmt, err)) && row && *n < most)
@@ -477,6 +481,17 @@ end:
     conn_finish(stmt);
     reader_drop(conn);
     return ok;
+}
+
+bool store_list_chunks(struct chunk_row **out, int *n, struct arena *arena, struct store *store,
+                       const char *doc_id, bool with_places, struct error *err) {
+    return list_chunks(out, n, arena, store, doc_id, 0, with_places, err);
+}
+
+bool store_list_page_chunks(struct chunk_row **out, int *n, struct arena *arena,
+                            struct store *store, const char *doc_id, int page,
+                            struct error *err) {
+    return list_chunks(out, n, arena, store, doc_id, page, true, err);
 }
 
 bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena, struct store *store,

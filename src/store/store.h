@@ -140,6 +140,9 @@ bool store_list_pages(struct page_row **out, int *n, struct arena *arena, struct
                       const char *doc_id, struct error *err);
 bool store_list_chunks(struct chunk_row **out, int *n, struct arena *arena, struct store *store,
                        const char *doc_id, bool with_places, struct error *err);
+/* Those that stand on a page (from 1), with places. */
+bool store_list_page_chunks(struct chunk_row **out, int *n, struct arena *arena,
+                            struct store *store, const char *doc_id, int page, struct error *err);
 bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena,
                       struct store *store, int64_t row_id, struct error *err);
 struct store_counts {

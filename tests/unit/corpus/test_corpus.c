@@ -134,6 +134,26 @@ static void test_add_and_find(void **state) {
     arena_free(arena);
 }
 
+/* Two passages of one page: one result, and the words of both are marked. */
+static void test_a_page_is_marked_whole(void **state) {
+    struct fixture *f = *state;
+    struct buf text = {0};
+    buf_puts(&text, "zirconium");
+    for (int i = 0; i < 290; i++)
+        buf_puts(&text, " so");
+    buf_puts(&text, " zirconium.\n");
+    upload(f, "a.txt", text.data);
+    buf_fini(&text);
+    drain(f);
+    assert_int_equal(counts(f).chunks, 2);
+    struct arena *arena = arena_new(0);
+    struct search_reply reply = search(f, arena, "zirconium");
+    assert_int_equal(reply.n_results, 1);
+    assert_int_equal(reply.results[0].n_boxes, 2);
+    assert_true(reply.results[0].boxes[0].y0 != reply.results[0].boxes[1].y0);
+    arena_free(arena);
+}
+
 static void test_same_bytes_are_one_document(void **state) {
     struct fixture *f = *state;
     struct added first = upload(f, "a.txt", "one and the same\n");
@@ -342,6 +362,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(test_add_and_find),
+        TEST(test_a_page_is_marked_whole),
         TEST(test_same_bytes_are_one_document),
         TEST(test_refusals),
         TEST(test_names_are_made_fit),
