@@ -182,9 +182,7 @@ static bool follows(const struct raw_word *last, const struct raw_word *next, st
 
 static void close_run(struct layout *layout, struct run *run) {
     const struct raw_word *words = layout->raw->words + run->first;
-    float most = 0, total = 0;
-    for (uint32_t i = 0; i < run->n; i++)
-        total += (float)words[i].len;
+    float most = 0;
     /* The size of most of its bytes, found by majority vote, which is exact where there is one. */
     for (uint32_t i = 0; i < run->n; i++) {
         if (most <= 0) {
