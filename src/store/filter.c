@@ -13,9 +13,10 @@ bool ranges_have(const struct row_ranges *ranges, struct row_cursor *cursor, int
 
 static bool add_range(struct buf *ranges, int64_t first, int64_t last) {
     struct row_range range = {first, last};
-    struct row_range *before = (struct row_range *)(ranges->data + ranges->len) - 1;
-    if (ranges->len > 0 && before->last + 1 == first)
-        before->last = last;
+    struct row_range *items = (struct row_range *)ranges->data;
+    size_t n = ranges->len / sizeof range;
+    if (n > 0 && items[n - 1].last + 1 == first)
+        items[n - 1].last = last;
     else
         buf_append(ranges, &range, sizeof range);
     return !ranges->failed;

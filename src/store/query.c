@@ -82,7 +82,7 @@ static bool keep_token(void *ctx, const struct token *token) {
 static bool ends_pair(const struct item *item, int i) {
     for (int before = i - 1; before >= 0; before--) {
         if (!item->tokens[before].colocated)
-            return item->tokens[before].end > item->tokens[i].start;
+            return item->tokens[before].end >= item->tokens[i].end;
     }
     return false;
 }
