@@ -20,51 +20,22 @@
 
 /* ---- folding ------------------------------------------------------------------------------- */
 
-static uint32_t lower(uint32_t c) {
-    if ((c >= 'A' && c <= 'Z') || (c >= 0xC0 && c <= 0xDE && c != 0xD7) ||
-        (c >= 0x391 && c <= 0x3A9) || (c >= 0x410 && c <= 0x42F))
-        return c + 32;
-    if (c >= 0x400 && c <= 0x40F)
-        return c + 80;
-    if ((c >= 0x100 && c <= 0x137) || (c >= 0x14A && c <= 0x177) || (c >= 0x460 && c <= 0x481) ||
-        (c >= 0x1E00 && c <= 0x1EFF))
-        return c | 1;
-    if ((c >= 0x139 && c <= 0x148) || (c >= 0x179 && c <= 0x17E))
-        return c + (c & 1);
-    return c;
-}
-
 static bool is_passed_over(uint32_t c) {
     return c == 0xAD || (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) ||
            (c >= 0x2060 && c <= 0x2069) || c == 0xFEFF || (c >= 0xFE00 && c <= 0xFE0F);
 }
 
-size_t align_fold(uint32_t out[3], uint32_t c) {
-    static const char *const ligatures[] = {"ff", "fi", "fl", "ffi", "ffl", "st", "st"};
+size_t align_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t c) {
     if (is_passed_over(c))
         return 0;
-    if (c >= 0xFB00 && c <= 0xFB06) {
-        size_t n = 0;
-        for (const char *p = ligatures[c - 0xFB00]; *p != '\0'; p++)
-            out[n++] = (uint32_t)*p;
-        return n;
-    }
-    if (c == 0x2026) {
-        out[0] = out[1] = out[2] = '.';
-        return 3;
-    }
     if (c == 0x2018 || c == 0x2019 || c == 0x201A || c == 0x201B || c == 0x2032 || c == 0xB4)
         c = '\'';
     else if (c == 0x201C || c == 0x201D || c == 0x201E || c == 0x201F || c == 0x2033)
         c = '"';
     else if ((c >= 0x2010 && c <= 0x2015) || c == 0x2212)
         c = '-';
-    else if (c >= 0xFF01 && c <= 0xFF5E)
-        c -= 0xFEE0;
-    else if (c == 0xB5)
-        c = 0x3BC;
-    out[0] = lower(c);
-    return 1;
+    int n = text_fold(out, c);
+    return n > 0 ? (size_t)n : 0;
 }
 
 static bool grow(struct align *align, void **items, size_t n, size_t *cap, size_t size) {
@@ -109,7 +80,7 @@ void align_add_word(struct align *align, struct align_side *side, uint32_t word,
             token.fold_off = (uint32_t)side->folded.len;
         }
         was_cjk = cjk;
-        uint32_t folded[3];
+        uint32_t folded[TEXT_FOLD_MAX];
         size_t n = align_fold(folded, c);
         for (size_t i = 0; i < n; i++) {
             char utf8[4];

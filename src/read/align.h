@@ -37,8 +37,9 @@ struct align {
 /* Appends a word's tokens (none for a word of nothing but marks that are not compared). */
 void align_add_word(struct align *align, struct align_side *side, uint32_t word, const char *text,
                     size_t len);
-/* One code point as it is compared: up to 3 code points, none for those passed over. */
-size_t align_fold(uint32_t out[3], uint32_t code_point);
+/* One code point as it is compared: as it is searched, with quotes and dashes made plain; none for
+ * those passed over. */
+size_t align_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t code_point);
 bool align_begin(struct align *align); /* after the last word */
 /* Matches unmatched tokens flow[f[0..nf)] with raw[r[0..nr)], both ascending. strict keeps only
  * runs long enough not to be chance. Returns how many flow tokens found a place. Time is about n

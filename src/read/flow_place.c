@@ -22,7 +22,7 @@ static uint32_t unfold(const struct word *word, uint32_t off, uint32_t folded) {
     size_t pos = off;
     uint32_t n_bytes = 0;
     while (pos < word->len && n_bytes < folded) {
-        uint32_t out[3];
+        uint32_t out[TEXT_FOLD_MAX];
         char utf8[4];
         size_t n = align_fold(out, utf8_next(word->text, word->len, &pos));
         for (size_t i = 0; i < n; i++)
