@@ -98,10 +98,10 @@ bool store_check_space(struct store *store, int64_t size_bytes, struct error *er
         return false;
     if (size_bytes <= INT64_MAX - RESERVE_BYTES && free_bytes >= size_bytes + RESERVE_BYTES)
         return true;
-    return error_set_code(
-        err, ERROR_IO, "disk_full",
-        "%" PRId64 " MiB are free where %" PRId64 " and a reserve of %" PRId64 " are needed",
-        free_bytes >> 20, size_bytes >> 20, RESERVE_BYTES >> 20);
+    return error_set_code(err, ERROR_IO, "disk_full",
+                          "%" PRId64 " MiB are free where %" PRId64 " and a reserve of %" PRId64
+                          " are needed",
+                          free_bytes >> 20, size_bytes >> 20, RESERVE_BYTES >> 20);
 }
 
 /* ---- the check at start ---- */
