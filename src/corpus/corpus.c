@@ -17,7 +17,7 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         lock_init(&corpus->stripes[i], LOCK_CORPUS);
     if (holder_url)
         *holder_url = NULL;
-    if (!dir_make(settings->data_dir, err) ||
+    if (!dir_make(settings->data_dir, err) || !dir_make(settings->uploads_dir, err) ||
         !store_lock_take(&corpus->lock, holder_url, settings->data_dir, err) ||
         !store_open(&corpus->store, settings->data_dir, err))
         goto fail;
