@@ -62,7 +62,7 @@ static int tear_down(void **state) {
 
 static struct added upload(struct fixture *f, const char *name, const char *text) {
     struct corpus_upload *upload;
-    struct added added;
+    struct added added = {0};
     struct error err;
     if (!corpus_upload_open(&upload, f->corpus, name, "", -1, &err) ||
         !corpus_upload_write(upload, text, strlen(text), &err) ||
