@@ -1,27 +1,22 @@
 /* Pages through MuPDF: PDF, EPUB, HTML and images.
  *
  * A page is run once into a display list; the list gives its words, its picture and, where there is
- * no text to be had, the grey picture for OCR; then it is dropped. MuPDF's exceptions stop in this
- * file and in pages_context.c: every step of a page is a function with its own fz_try that says
- * whether it went well, so that a page whose text is damaged still has its picture.
+ * no text to be had, the grey picture for OCR; then it is dropped. MuPDF's exceptions stop in these
+ * files: every step of a page is a function with its own fz_try that says whether it went well, so
+ * that a page whose text is damaged still has its picture.
  *
  * Nothing a file says about size is believed: a page's picture is scaled down to PICTURE_MAX_SIDE
  * and PICTURE_MAX_PIXELS before memory is taken for it, pages are counted against the task's
  * maximum before the first is loaded, and a page has PAGE_TIMEOUT_MS. JavaScript is never switched
  * on. */
-#include "read/pages.h"
+#include "read/pages_reading.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <mupdf/fitz.h>
 #include <mupdf/pdf.h>
 
-#include "read/images.h"
-#include "read/ocr.h"
-#include "read/pages_context.h"
-#include "read/pages_text.h"
 #include "read/picture.h"
 
 #define PICTURE_MAX_PIXELS 40e6       /* of a page that is drawn */
@@ -31,58 +26,19 @@
 #define LAYOUT_HEIGHT_PT 842
 #define LAYOUT_EM_PT 11
 #define MIN_IMAGE_PAGE_PT 36
-#define OCR_DPI 300
-#define OCR_MAX_PIXELS 40e6
-#define OCR_TIMEOUT_MS 60000
-#define OCR_SMALL_IMAGE 1200 /* pixels; images shorter than this are enlarged for OCR */
-#define FEW_CHARS 40         /* fewer on a page that is mostly image: not the page's text */
-#define MAX_OUTLINE 10000
+#define FEW_CHARS 40 /* fewer on a page that is mostly image: not the page's text */
 #define MAX_NOTES 1000
 #define MAX_NOTE_BYTES 65536
 
-/* Pages to be named in the warning, as ranges. */
-struct page_set {
-    struct {
-        uint32_t first, last;
-    } ranges[16];
-    int n_ranges;
-    uint32_t n;
-};
-
-struct reading {
-    struct read_task *task;
-    fz_context *ctx;
-    fz_stream *stream;
-    fz_document *doc;
-    const struct image_file *image; /* of an image file, else NULL */
-    struct raw_list words;
-    struct raw_page *sizes;
-    struct doc_outline *outline;
-    size_t n_outline;
-    fz_cookie cookie;
-    bool out_of_memory;
-    uint32_t n_pages, n_lost; /* lost: nothing of the page could be read */
-    struct page_set damaged, slow, ocr_slow, ocr_poor, ocr_absent;
-};
-
-/* One page, while it is read. */
-struct page {
-    uint32_t page_i;
-    fz_page *page;
-    fz_display_list *list;
-    fz_rect bounds; /* in points */
-    float width_pt, height_pt;
-    bool damaged;
-};
-
 static struct picture shared_picture; /* its buffers, kept from page to page */
 
-static int64_t page_timeout_ms = PAGE_TIMEOUT_MS;
+int64_t pages_timeout_ms = PAGE_TIMEOUT_MS;
 
 void read_pages_preload(void) {
     const char *asked = getenv("DOCUSEARCH_READ_PAGE_MS");
     struct error err;
-    if (asked && !text_to_int(&page_timeout_ms, asked, 1, 3600000, "DOCUSEARCH_READ_PAGE_MS", &err))
+    if (asked &&
+        !text_to_int(&pages_timeout_ms, asked, 1, 3600000, "DOCUSEARCH_READ_PAGE_MS", &err))
         log_warn("%s", err.text);
     pages_context();
 }
@@ -92,47 +48,7 @@ void read_pages_unload(void) {
     picture_fini(&shared_picture);
 }
 
-/* ---- warnings ------------------------------------------------------------------------------- */
-
-static void set_add(struct page_set *set, uint32_t page_i) {
-    set->n++;
-    if (set->n_ranges > 0 && set->ranges[set->n_ranges - 1].last + 1 == page_i)
-        set->ranges[set->n_ranges - 1].last = page_i;
-    else if (set->n_ranges < (int)BASE_COUNT(set->ranges)) {
-        set->ranges[set->n_ranges].first = set->ranges[set->n_ranges].last = page_i;
-        set->n_ranges++;
-    }
-}
-
-/* "pages 3, 9-12 damaged" */
-static void set_warn(const struct page_set *set, struct read_task *task, const char *what) {
-    struct buf text = {0};
-    uint32_t n_named = 0;
-    if (set->n == 0)
-        return;
-    buf_puts(&text, set->n == 1 ? "page " : "pages ");
-    for (int i = 0; i < set->n_ranges; i++) {
-        uint32_t first = set->ranges[i].first, last = set->ranges[i].last;
-        buf_printf(&text, "%s%u", i > 0 ? ", " : "", first + 1);
-        if (last > first)
-            buf_printf(&text, "-%u", last + 1);
-        n_named += last - first + 1;
-    }
-    if (n_named < set->n)
-        buf_printf(&text, " and %u more", set->n - n_named);
-    buf_printf(&text, " %s", what);
-    if (!text.failed)
-        doc_set_meta(task->builder, "warning", text.data);
-    buf_fini(&text);
-}
-
-/* After fz_catch: remembers a lack of memory, the one failure that is not the page's own. */
-static bool caught(struct reading *reading) {
-    if (fz_caught(reading->ctx) == FZ_ERROR_MEMORY)
-        reading->out_of_memory = true;
-    log_debug("mupdf: %s", fz_caught_message(reading->ctx));
-    return false;
-}
+/* ---- the document --------------------------------------------------------------------------- */
 
 static bool failed(struct reading *reading, const char *what, struct error *err) {
     if (fz_caught(reading->ctx) == FZ_ERROR_MEMORY)
@@ -143,8 +59,6 @@ static bool failed(struct reading *reading, const char *what, struct error *err)
     return error_set_code(err, ERROR_INPUT, "corrupt", "%s: %.160s", what,
                           fz_caught_message(reading->ctx));
 }
-
-/* ---- the document --------------------------------------------------------------------------- */
 
 static bool was_repaired(struct reading *reading) {
     pdf_document *pdf = pdf_document_from_fz_document(reading->ctx, reading->doc);
@@ -184,103 +98,6 @@ static bool open_document(struct reading *reading, const void *data, size_t size
     return true;
 }
 
-/* "D:20190315120000+01'00'" -> "2019-03-15T12:00:00+01:00"; what is missing at the end is left out,
- * what is no such date is empty. */
-static void iso_date(char out[32], const char *date) {
-    static const char *const marks[] = {"", "",  "", "",  "-", "",  "-",
-                                        "", "T", "", ":", "",  ":", ""};
-    size_t n = 0, len = 0;
-    if (strncmp(date, "D:", 2) == 0)
-        date += 2;
-    while (n < 14 && date[n] >= '0' && date[n] <= '9')
-        n++;
-    n = n < 4 ? 0 : n & ~(size_t)1;
-    if (n == 10) /* an hour alone is no ISO time */
-        n = 8;
-    for (size_t i = 0; i < n; i++) {
-        for (const char *mark = marks[i]; *mark; mark++)
-            out[len++] = *mark;
-        out[len++] = date[i];
-    }
-    const char *zone = date + n;
-    if (n >= 12 && *zone == 'Z')
-        out[len++] = 'Z';
-    else if (n >= 12 && (*zone == '+' || *zone == '-') && strspn(zone + 1, "0123456789") >= 2) {
-        bool minutes = zone[3] == '\'' && strspn(zone + 4, "0123456789") >= 2;
-        len += (size_t)snprintf(out + len, 8, "%c%.2s:%.2s", *zone, zone + 1,
-                                minutes ? zone + 4 : "00");
-    }
-    out[len] = '\0';
-}
-
-static void set_meta(struct reading *reading, const char *name, const char *value) {
-    if (value[strspn(value, " \t\r\n")] != '\0')
-        doc_set_meta(reading->task->builder, name, value);
-}
-
-/* "" where there is none. */
-static void lookup_metadata(struct reading *reading, const char *key, char *value, int size) {
-    fz_context *ctx = reading->ctx;
-    value[0] = '\0';
-    fz_try(ctx) fz_lookup_metadata(ctx, reading->doc, key, value, size);
-    fz_catch(ctx) value[0] = '\0';
-    value[size - 1] = '\0';
-}
-
-static void read_metadata(struct reading *reading) {
-    char value[1024], date[32];
-    lookup_metadata(reading, "info:Title", value, sizeof value);
-    set_meta(reading, "title", value);
-    lookup_metadata(reading, "info:Author", value, sizeof value);
-    set_meta(reading, "author", value);
-    lookup_metadata(reading, "info:CreationDate", value, sizeof value);
-    iso_date(date, value);
-    set_meta(reading, "created", date);
-}
-
-static void add_bookmark(struct reading *reading, const fz_outline *item, int depth) {
-    struct arena *arena = reading->task->arena;
-    int page = fz_page_number_from_location(reading->ctx, reading->doc, item->page);
-    if (!item->title || item->title[0] == '\0')
-        return;
-    struct doc_outline *added = &reading->outline[reading->n_outline++];
-    *added = (struct doc_outline){
-        .title = utf8_clean(arena, item->title, strlen(item->title)),
-        .level = (uint32_t)depth + 1,
-        .page_i = page >= 0 && (uint32_t)page < reading->n_pages ? (uint32_t)page : DOC_NO_PAGE};
-    doc_add_outline(reading->task->builder, added->title, added->level, added->page_i);
-}
-
-static void add_outline(struct reading *reading, const fz_outline *item) {
-    const fz_outline *above[32];
-    int depth = 0;
-    reading->outline = arena_alloc(reading->task->arena, MAX_OUTLINE * sizeof *reading->outline);
-    for (size_t n = 0; item && n < MAX_OUTLINE; n++) {
-        add_bookmark(reading, item, depth);
-        if (item->down && depth < (int)BASE_COUNT(above)) {
-            above[depth++] = item;
-            item = item->down;
-            continue;
-        }
-        item = item->next;
-        while (!item && depth > 0)
-            item = above[--depth]->next;
-    }
-}
-
-static void read_outline(struct reading *reading) {
-    fz_context *ctx = reading->ctx;
-    fz_outline *outline = NULL;
-    fz_var(outline);
-    fz_try(ctx) {
-        outline = fz_load_outline(ctx, reading->doc);
-        if (outline)
-            add_outline(reading, outline);
-    }
-    fz_always(ctx) fz_drop_outline(ctx, outline);
-    fz_catch(ctx) caught(reading);
-}
-
 /* ---- a page: its list, words and notes ------------------------------------------------------ */
 
 static bool page_load(struct reading *reading, struct page *page) {
@@ -289,7 +106,7 @@ static bool page_load(struct reading *reading, struct page *page) {
         page->page = fz_load_page(ctx, reading->doc, (int)page->page_i);
         page->bounds = fz_bound_page(ctx, page->page);
     }
-    fz_catch(ctx) return caught(reading);
+    fz_catch(ctx) return pages_caught(reading);
     float width = page->bounds.x1 - page->bounds.x0, height = page->bounds.y1 - page->bounds.y0;
     if (!(isfinite(width) && isfinite(height) && width > 0 && height > 0))
         return false;
@@ -314,7 +131,7 @@ static bool page_run(struct reading *reading, struct page *page) {
         fz_close_device(ctx, device);
     }
     fz_always(ctx) fz_drop_device(ctx, device);
-    fz_catch(ctx) return caught(reading);
+    fz_catch(ctx) return pages_caught(reading);
     return reading->cookie.errors == 0;
 }
 
@@ -337,7 +154,7 @@ static bool page_words(struct reading *reading, struct page *page, struct text_t
         fz_drop_device(ctx, device);
         fz_drop_stext_page(ctx, text);
     }
-    fz_catch(ctx) return caught(reading);
+    fz_catch(ctx) return pages_caught(reading);
     return true;
 }
 
@@ -362,14 +179,14 @@ static bool page_notes(struct reading *reading, struct page *page) {
                                  RAW_NOTE);
         }
     }
-    fz_catch(ctx) return caught(reading);
+    fz_catch(ctx) return pages_caught(reading);
     return true;
 }
 
 /* ---- a page: its pictures ------------------------------------------------------------------- */
 
 /* The scale at which the page is drawn, from points to pixels. */
-static double picture_scale(const struct reading *reading, const struct page *page) {
+double page_picture_scale(const struct reading *reading, const struct page *page) {
     double width = page->bounds.x1 - page->bounds.x0, height = page->bounds.y1 - page->bounds.y0;
     double longest = fmax(width, height), max_pixels = PICTURE_MAX_PIXELS;
     double scale = reading->task->render_dpi / 72.0;
@@ -382,22 +199,9 @@ static double picture_scale(const struct reading *reading, const struct page *pa
     return fmin(scale, sqrt(max_pixels / width / height));
 }
 
-static double ocr_scale(const struct reading *reading, const struct page *page) {
-    double width = page->bounds.x1 - page->bounds.x0, height = page->bounds.y1 - page->bounds.y0;
-    double scale = OCR_DPI / 72.0;
-    if (reading->image) {
-        double longest = fmax(width, height);
-        scale = picture_scale(reading, page);
-        while (scale * longest < OCR_SMALL_IMAGE)
-            scale *= 2;
-    }
-    scale = fmin(scale, PICTURE_MAX_SIDE * 2 / fmax(width, height));
-    return fmin(scale, sqrt(OCR_MAX_PIXELS / width / height));
-}
-
 /* NULL: not drawn. */
-static fz_pixmap *page_draw(struct reading *reading, struct page *page, fz_colorspace *space,
-                            double scale) {
+fz_pixmap *page_draw(struct reading *reading, struct page *page, fz_colorspace *space,
+                     double scale) {
     fz_context *ctx = reading->ctx;
     float width = page->bounds.x1 - page->bounds.x0, height = page->bounds.y1 - page->bounds.y0;
     int width_px = (int)fmax(1, ceil(width * scale - 0.01));
@@ -420,7 +224,7 @@ static fz_pixmap *page_draw(struct reading *reading, struct page *page, fz_color
         fz_close_device(ctx, device);
     }
     fz_always(ctx) fz_drop_device(ctx, device);
-    fz_catch(ctx) ok = caught(reading);
+    fz_catch(ctx) ok = pages_caught(reading);
     if (!ok)
         page->damaged = true;
     return pixmap;
@@ -441,7 +245,8 @@ static bool is_blank(fz_context *ctx, fz_pixmap *pixmap) {
 static bool page_picture(struct reading *reading, struct page *page, bool *blank,
                          struct error *err) {
     fz_context *ctx = reading->ctx;
-    fz_pixmap *pixmap = page_draw(reading, page, fz_device_rgb(ctx), picture_scale(reading, page));
+    fz_pixmap *pixmap = page_draw(reading, page, fz_device_rgb(ctx),
+                                  page_picture_scale(reading, page));
     *blank = true;
     if (!pixmap)
         return true;
@@ -456,101 +261,6 @@ static bool page_picture(struct reading *reading, struct page *page, bool *blank
     return read_task_picture(reading->task, page->page_i, shared_picture.jpeg.data,
                              shared_picture.jpeg.len, shared_picture.thumb.data,
                              shared_picture.thumb.len, err);
-}
-
-/* ---- a page: OCR ---------------------------------------------------------------------------- */
-
-struct alive {
-    struct reading *reading;
-    uint32_t page_i;
-};
-
-static bool ocr_alive(void *ctx) {
-    struct alive *alive = ctx;
-    read_task_progress(alive->reading->task, alive->page_i, alive->reading->n_pages);
-    return true;
-}
-
-static bool overlaps_any(const struct raw_list *list, size_t first, size_t end,
-                         const struct doc_box *box) {
-    float x = (box->x0 + box->x1) / 2, y = (box->y0 + box->y1) / 2;
-    for (size_t i = first; i < end; i++) {
-        const struct doc_box *other = &list->words[i].box;
-        if (x >= other->x0 && x <= other->x1 && y >= other->y0 && y <= other->y1)
-            return true;
-    }
-    return false;
-}
-
-/* first: the page's first word in the list. The few words of a text layer stay, and are not read a
- * second time. */
-static void add_ocr_words(struct reading *reading, const struct page *page,
-                          const struct ocr_result *found, size_t first, double scale) {
-    struct raw_list *list = &reading->words;
-    size_t end = list->n;
-    uint32_t line = list->n_lines, block = list->n_blocks;
-    for (size_t i = 0; i < found->n_words; i++) {
-        const struct ocr_word *from = &found->words[i];
-        struct raw_word word = {.page_i = page->page_i,
-                                .line = line + from->line,
-                                .block = block + from->block,
-                                .box = from->box,
-                                .size_pt = (float)(from->size_px / scale),
-                                .style = RAW_OCR};
-        if (list->n_lines <= word.line)
-            list->n_lines = word.line + 1;
-        if (list->n_blocks <= word.block)
-            list->n_blocks = word.block + 1;
-        if (!overlaps_any(list, first, end, &word.box))
-            raw_list_add(list, &word, from->text, strlen(from->text));
-    }
-}
-
-static void page_ocr(struct reading *reading, struct page *page, size_t first, bool garbled) {
-    fz_context *ctx = reading->ctx;
-    double scale = ocr_scale(reading, page);
-    if (ocr_describe()[0] == '\0') {
-        set_add(&reading->ocr_absent, page->page_i);
-        return;
-    }
-    memset(&reading->cookie, 0, sizeof reading->cookie);
-    pages_watch_begin(&reading->cookie, time_mono_ms() + page_timeout_ms);
-    fz_pixmap *pixmap = page_draw(reading, page, fz_device_gray(ctx), scale);
-    bool aborted = pages_watch_end();
-    if (!pixmap || aborted) {
-        fz_drop_pixmap(ctx, pixmap);
-        return;
-    }
-    struct alive alive = {reading, page->page_i};
-    struct ocr_request request = {.grey = fz_pixmap_samples(ctx, pixmap),
-                                  .width = fz_pixmap_width(ctx, pixmap),
-                                  .height = fz_pixmap_height(ctx, pixmap),
-                                  .dpi = (int)(scale * 72 + 0.5),
-                                  .timeout_ms = OCR_TIMEOUT_MS,
-                                  .alive = ocr_alive,
-                                  .ctx = &alive};
-    struct ocr_result found = {0};
-    enum ocr_outcome outcome = ocr_read(&found, reading->task->arena, &request);
-    fz_drop_pixmap(ctx, pixmap);
-    switch (outcome) {
-    case OCR_DONE:
-        if (found.n_words > 0) {
-            if (garbled)
-                reading->words.n = first;
-            add_ocr_words(reading, page, &found, first, scale);
-            doc_page_set_flags(reading->task->builder, page->page_i, DOC_PAGE_OCR);
-        }
-        break;
-    case OCR_TIMEOUT:
-        set_add(&reading->ocr_slow, page->page_i);
-        break;
-    case OCR_POOR:
-        set_add(&reading->ocr_poor, page->page_i);
-        break;
-    case OCR_ABSENT:
-        set_add(&reading->ocr_absent, page->page_i);
-        break;
-    }
 }
 
 /* ---- the loop ------------------------------------------------------------------------------- */
@@ -571,7 +281,7 @@ static bool read_page(struct reading *reading, struct page *page, struct error *
     struct text_tally tally = {0};
     bool blank = true, loaded;
     memset(&reading->cookie, 0, sizeof reading->cookie);
-    pages_watch_begin(&reading->cookie, time_mono_ms() + page_timeout_ms);
+    pages_watch_begin(&reading->cookie, time_mono_ms() + pages_timeout_ms);
     loaded = page_load(reading, page);
     if (!loaded) {
         page->damaged = true;
@@ -592,16 +302,16 @@ static bool read_page(struct reading *reading, struct page *page, struct error *
     }
     if (pages_watch_end()) {
         page->damaged = true;
-        set_add(&reading->slow, page->page_i);
+        page_set_add(&reading->slow, page->page_i);
     }
     bool garbled = tally.n_unmapped * 2 > tally.n_chars;
     bool pictured = tally.image_share >= 0.5 && tally.n_chars < FEW_CHARS;
     if (ok && page->list && !blank && (tally.n_words == 0 || garbled || pictured)) {
-        page_ocr(reading, page, first, garbled);
+        page_read_ocr(reading, page, first);
     }
     if (page->damaged) {
         doc_page_set_flags(reading->task->builder, page->page_i, DOC_PAGE_BROKEN);
-        set_add(&reading->damaged, page->page_i);
+        page_set_add(&reading->damaged, page->page_i);
         if (!loaded || (blank && reading->words.n == first))
             reading->n_lost++;
     }
@@ -625,15 +335,15 @@ static bool read_all(struct reading *reading, struct error *err) {
     if (reading->n_lost == reading->n_pages && reading->slow.n > 0)
         return error_set_code(err, ERROR_LIMIT, "timeout",
                               "none of its %u pages could be read in %d s", reading->n_pages,
-                              (int)(page_timeout_ms / 1000));
+                              (int)(pages_timeout_ms / 1000));
     if (reading->n_lost == reading->n_pages)
         return error_set_code(err, ERROR_INPUT, "corrupt", "none of its %u pages could be read",
                               reading->n_pages);
-    set_warn(&reading->damaged, task, "damaged");
-    set_warn(&reading->slow, task, "took too long and were left unfinished");
-    set_warn(&reading->ocr_slow, task, "took too long to recognise");
-    set_warn(&reading->ocr_poor, task, "too unclear to recognise");
-    set_warn(&reading->ocr_absent, task, "without text, and no OCR to read it");
+    page_set_warn(&reading->damaged, task, "damaged");
+    page_set_warn(&reading->slow, task, "took too long and were left unfinished");
+    page_set_warn(&reading->ocr_slow, task, "took too long to recognise");
+    page_set_warn(&reading->ocr_poor, task, "too unclear to recognise");
+    page_set_warn(&reading->ocr_absent, task, "without text, and no OCR to read it");
     if (reading->words.failed)
         doc_set_meta(task->builder, "warning",
                      "more words than can be held: the last are left out");
@@ -648,8 +358,7 @@ static bool read_document_pages(struct raw_pages *raw, struct reading *reading, 
     if (!reading->sizes)
         return error_set_code(err, ERROR_INTERNAL, "out_of_memory", "no memory for %u pages",
                               reading->n_pages);
-    read_metadata(reading);
-    read_outline(reading);
+    pages_read_info(reading);
     if (!read_all(reading, err))
         return false;
     raw->n_pages = reading->n_pages;

@@ -146,7 +146,7 @@ static bool is_control(uint32_t c) {
            (c >= 0x202A && c <= 0x202E) || (c >= 0x2060 && c <= 0x206F) || c == 0xFEFF;
 }
 
-static bool is_unmapped(uint32_t c) {
+bool pages_text_is_unmapped(uint32_t c) {
     return c == 0xFFFD || (c >= 0xE000 && c <= 0xF8FF) || c >= 0xF0000;
 }
 
@@ -300,7 +300,7 @@ static void add_word(struct raw_list *list, struct text_tally *tally, const stru
         box = fz_union_rect(box, glyphs[i].box);
         size = fmaxf(size, glyphs[i].size);
         style &= glyphs[i].style;
-        tally->n_unmapped += is_unmapped(glyphs[i].c);
+        tally->n_unmapped += pages_text_is_unmapped(glyphs[i].c);
     }
     if (is_visual_rtl(glyphs, n))
         len = put_visual_rtl(text, glyphs, n);

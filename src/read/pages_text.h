@@ -42,6 +42,7 @@ void pages_text_read(struct raw_list *list, struct text_tally *tally, const fz_s
 /* Splits plain UTF-8 at white space into words that share one box (an annotation's contents). */
 void pages_text_plain(struct raw_list *list, const char *text, uint32_t page_i, struct doc_box box,
                       uint32_t style);
+bool pages_text_is_unmapped(uint32_t code_point); /* stands for a glyph, not for a character */
 struct doc_box pages_text_box(fz_rect rect, fz_rect bounds);
 
 #endif
