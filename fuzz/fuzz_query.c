@@ -28,8 +28,8 @@ static void make_store(void) {
     static const char *const texts[] = {
         "The boundary layer of a wing in a slipstream.",
         "Aerodynamics of propellers; the caf\u00e9 invoice 1,234.50 for AB-1234.",
-        "\u4e2d\u6587\u5b57\u5178 \u041c\u043e\u0441\u043a\u0432\u0430 \U0001F680 "
-        "\u0643\u062a\u0627\u0628",
+        ("\u4e2d\u6587\u5b57\u5178 \u041c\u043e\u0441\u043a\u0432\u0430 \U0001F680 "
+         "\u0643\u062a\u0627\u0628"),
         "the of and to in is a",
     };
     struct error err;
