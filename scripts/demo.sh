@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-program=build/docusearch
+program=${DOCUSEARCH_BIN:-build/docusearch}
 samples=samples/made
 export DATA_DIR="${DATA_DIR:-$PWD/data/demo}"
 log=$DATA_DIR/server.log
