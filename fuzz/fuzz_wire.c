@@ -1,6 +1,6 @@
 /* What a reader child may send: bytes on its socket, as the parent receives, judges and decodes
- * them. The first byte chooses: 0, the bytes are the head of a file (detection, OLE directory); 1 to
- * 3, payloads of a starting or converting child; else, frames of one reading. */
+ * them. The first byte chooses: 0, the bytes are the head of a file (detection, OLE directory);
+ * 1 to 3, payloads of a starting or converting child; else, frames of one reading. */
 #include "read/ole.h"
 #include "read/wire.h"
 #include "sandbox/internal.h"
@@ -48,8 +48,8 @@ static void fuzz_reading(const uint8_t *data, size_t len) {
     struct sandbox_frame frame;
     enum wire_step step = WIRE_GOES_ON;
     struct error err = {0};
-    while ((step == WIRE_GOES_ON || step == WIRE_NEEDS_PDF)
-           && sandbox_receive(&frame, &child, wire_max_len, 0) == SANDBOX_FRAME)
+    while ((step == WIRE_GOES_ON || step == WIRE_NEEDS_PDF) &&
+           sandbox_receive(&frame, &child, wire_max_len, 0) == SANDBOX_FRAME)
         step = wire_take(&reading, frame.type, frame.data, frame.len, &err);
     if (step == WIRE_REFUSED || step == WIRE_LIES)
         assert(err.kind && err.code[0] && utf8_valid(err.text, strlen(err.text)));

@@ -1,5 +1,5 @@
-/* The converters' side of the pool: an Office file goes in, the PDF that LibreOffice made of it comes
- * back as an open descriptor.
+/* The converters' side of the pool: an Office file goes in, the PDF that LibreOffice made of it
+ * comes back as an open descriptor.
  *
  * A converter's private folder lies in the scratch folder. Under root the converter runs as nobody,
  * who must be able to reach it: where a folder above forbids that, the private folder is made in
@@ -43,8 +43,7 @@ static bool reachable(const char *path) {
 bool pool_make_dir(struct read_slot *slot, struct read_pool *pool, struct error *err) {
     char path[4096];
     bool inside = geteuid() != 0 || reachable(pool->scratch_dir);
-    snprintf(path, sizeof path, inside ? "%s/" NAME "XXXXXX" : OUTSIDE "XXXXXX",
-             pool->scratch_dir);
+    snprintf(path, sizeof path, inside ? "%s/" NAME "XXXXXX" : OUTSIDE "XXXXXX", pool->scratch_dir);
     if (!mkdtemp(path))
         return error_set_errno(err, errno, "%s", path);
     slot->dir = mem_strdup(path);
@@ -70,8 +69,8 @@ void pool_clean_scratch(struct read_pool *pool) {
         struct error err = {0};
         if (n > 0) {
             target[n] = '\0';
-            bool ours = strncmp(target, OUTSIDE, sizeof OUTSIDE - 1) == 0
-                        && !strchr(target + sizeof OUTSIDE - 1, '/');
+            bool ours = strncmp(target, OUTSIDE, sizeof OUTSIDE - 1) == 0 &&
+                        !strchr(target + sizeof OUTSIDE - 1, '/');
             if (ours && !dir_remove(target, &err))
                 log_warn("removing %s: %s", target, err.text);
             unlink(path);
@@ -142,8 +141,8 @@ static bool open_pdf(int *pdf_fd, const struct read_slot *slot, struct error *er
         job = openat(dir, "job", flags | O_DIRECTORY);
     if (job >= 0)
         fd = openat(job, "output.pdf", flags | O_NONBLOCK);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1
-        && st.st_size > 0 && st.st_size <= MAX_PDF)
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 &&
+        st.st_size > 0 && st.st_size <= MAX_PDF)
         fine = true;
     else
         error_set_code(err, ERROR_INTERNAL, "parser_protocol", "LibreOffice left no PDF");
@@ -193,8 +192,8 @@ bool pool_convert(int *pdf_fd, struct read_pool *pool, enum read_format format, 
     struct read_slot *slot = pool_lend(pool, pool->converters, pool->n_converters, sink, err);
     if (!slot)
         return false;
-    bool fine = (slot->child || start_converter(pool, slot, sink, err))
-                && convert_with(pdf_fd, pool, slot, format, fd, sink, err);
+    bool fine = (slot->child || start_converter(pool, slot, sink, err)) &&
+                convert_with(pdf_fd, pool, slot, format, fd, sink, err);
     /* After a refusal LibreOffice may hold on to the file, or have lost its footing: a new one. */
     if (slot->child && (!fine || ++slot->n_documents >= CONVERTER_DOCUMENTS))
         pool_end(slot);

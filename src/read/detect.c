@@ -150,8 +150,8 @@ enum read_format read_detect(const void *data, size_t len, const char *filename)
         return is_zip_format(named) ? named : named ? FORMAT_DOCX : FORMAT_UNKNOWN;
     }
     if (BEGINS(head, len, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")) {
-        bool ole = named == FORMAT_DOC || named == FORMAT_PPT || named == FORMAT_XLS
-                   || named == FORMAT_DOCX || named == FORMAT_PPTX || named == FORMAT_XLSX;
+        bool ole = named == FORMAT_DOC || named == FORMAT_PPT || named == FORMAT_XLS ||
+                   named == FORMAT_DOCX || named == FORMAT_PPTX || named == FORMAT_XLSX;
         return ole ? named : named ? FORMAT_DOC : FORMAT_UNKNOWN;
     }
     if (BEGINS(head, len, "{\\rtf"))
@@ -160,8 +160,8 @@ enum read_format read_detect(const void *data, size_t len, const char *filename)
         return FORMAT_PNG;
     if (BEGINS(head, len, "\xff\xd8\xff"))
         return FORMAT_JPEG;
-    if (BEGINS(head, len, "II*\0") || BEGINS(head, len, "MM\0*") || BEGINS(head, len, "II+\0")
-        || BEGINS(head, len, "MM\0+"))
+    if (BEGINS(head, len, "II*\0") || BEGINS(head, len, "MM\0*") || BEGINS(head, len, "II+\0") ||
+        BEGINS(head, len, "MM\0+"))
         return FORMAT_TIFF;
     if (BEGINS(head, len, "RIFF") && len >= 12 && memcmp(head + 8, "WEBP", 4) == 0)
         return FORMAT_WEBP;
@@ -174,11 +174,10 @@ enum read_format read_detect(const void *data, size_t len, const char *filename)
     size_t start = BEGINS(head, len, "\xef\xbb\xbf") ? 3 : 0;
     while (start < len && strchr(" \t\r\n", head[start]))
         start++;
-    if (!is_text_format(named)
-        && (finds(head + start, len - start, "<!doctype html", 0)
-            || finds(head + start, len - start, "<html", 0)
-            || (BEGINS(head + start, len - start, "<?xml")
-                && finds(head + start, len - start, "<html", 1024))))
+    if (!is_text_format(named) && (finds(head + start, len - start, "<!doctype html", 0) ||
+                                   finds(head + start, len - start, "<html", 0) ||
+                                   (BEGINS(head + start, len - start, "<?xml") &&
+                                    finds(head + start, len - start, "<html", 1024))))
         return FORMAT_HTML;
     if (is_text_format(named) && is_binary(head, len))
         return FORMAT_UNKNOWN;

@@ -35,9 +35,10 @@ static _Noreturn void spin(void) {
 
 static void eat_memory(bool by_our_allocator) {
     for (;;) {
-        char *block = by_our_allocator ? mem_alloc(16 << 20) : malloc(16 << 20);
+        char *block = by_our_allocator ? mem_alloc(16 << 20)
+                                       : malloc(16 << 20); /* as a library would, kept */
         if (!block)
-            abort(); /* as libraries do */
+            abort();
         memset(block, 1, 16 << 20);
     }
 }
@@ -56,12 +57,12 @@ static void write_raw(const void *data, size_t len) {
     (void)n;
 }
 
-bool fault_reader(struct read_task *task) {
+void fault_reader(struct read_task *task) {
     static const char prefix[] = "FAULT ";
     char word[32] = "";
-    if (!getenv("DOCUSEARCH_READER_FAULT") || task->size < sizeof prefix
-        || memcmp(task->data, prefix, sizeof prefix - 1) != 0)
-        return false;
+    if (!getenv("DOCUSEARCH_READER_FAULT") || task->size < sizeof prefix ||
+        memcmp(task->data, prefix, sizeof prefix - 1) != 0)
+        return;
     for (size_t i = sizeof prefix - 1, n = 0; i < task->size && n < sizeof word - 1; i++) {
         if (task->data[i] <= ' ')
             break;
@@ -98,6 +99,6 @@ bool fault_reader(struct read_task *task) {
     else if (strcmp(word, "syscall") == 0)
         syscall(SYS_setns, -1, 0);
     else if (strcmp(word, "hang") != 0)
-        return false;
+        return;
     hang();
 }

@@ -4,9 +4,9 @@
 
 #include "read/internal.h"
 
-/* With DOCUSEARCH_READER_FAULT set, a file that begins "FAULT " is obeyed: crash, abort, hang, spin,
- * memory, stack, lie-pages, lie-length, lie-picture, short, endless, syscall, open, exit. False:
- * no such file. True, if it returns at all: the reading has been answered. */
-bool fault_reader(struct read_task *task);
+/* With DOCUSEARCH_READER_FAULT set, a file that begins "FAULT " is obeyed and this never returns:
+ * crash, abort, stack, hang, spin, memory, memory-ours, lie-pages, lie-length, lie-picture, short,
+ * endless, exit, syscall. It returns over any other file. */
+void fault_reader(struct read_task *task);
 
 #endif

@@ -25,11 +25,11 @@
 
 #define MAX_INPUT ((int64_t)4 << 30)
 #define RESTART 81 /* soffice's exit status when a new profile wants it started again */
-#define CPU_S 900 /* a document: behind the parent's deadline */
+#define CPU_S 900  /* a document: behind the parent's deadline */
 
 #ifdef FAULT_POINTS
-/* "none": as if LibreOffice were not installed; "soffice": as if its kit would not start; "crash": as
- * if it crashed over every file; "hang": as if it never came back. */
+/* "none": as if LibreOffice were not installed; "soffice": as if its kit would not start; "crash":
+ * as if it crashed over every file; "hang": as if it never came back. */
 static bool office_fault(const char *what) {
     const char *wanted = getenv("DOCUSEARCH_FAULT_OFFICE");
     return wanted && strcmp(wanted, what) == 0;
@@ -62,30 +62,29 @@ const char *office_program_dir(void) {
 }
 
 #define ITEM(path, name, value)                                                                    \
-    "<item oor:path=\"/org.openoffice." path "\"><prop oor:name=\"" name                            \
+    "<item oor:path=\"/org.openoffice." path "\"><prop oor:name=\"" name                           \
     "\" oor:op=\"fuse\"><value>" value "</value></prop></item>\n"
 
 static const char settings_xml[] =
     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
     "<oor:items xmlns:oor=\"http://openoffice.org/2001/registry\" "
     "xmlns:xs=\"http://www.w3.org/2001/XMLSchema\" "
-    "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\">\n"
-    ITEM("Office.Common/Security/Scripting", "MacroSecurityLevel", "3")
-    ITEM("Office.Common/Security/Scripting", "DisableMacrosExecution", "true")
-    ITEM("Office.Common/Security/Scripting", "BlockUntrustedRefererLinks", "true")
-    ITEM("Office.Common/Security/Scripting", "CheckDocumentEvents", "true")
-    ITEM("Office.Common/Misc", "FirstRun", "false")
-    ITEM("Office.Common/Misc", "ShowTipOfTheDay", "false")
-    ITEM("Office.Common/Save/Document", "CreateBackup", "false")
-    ITEM("Office.Recovery/RecoveryInfo", "Enabled", "false")
-    ITEM("Office.Recovery/AutoSave", "Enabled", "false")
-    ITEM("Office.Writer/Content/Update", "Link", "2")
-    ITEM("Office.WriterWeb/Content/Update", "Link", "2")
-    ITEM("Office.Calc/Content/Update", "Link", "2")
-    ITEM("Office.Jobs/Jobs/org.openoffice.Office.Jobs:Job['UpdateCheck']/Arguments",
-         "AutoCheckEnabled", "false")
-    ITEM("Inet/Settings", "ooInetProxyType", "0")
-    "</oor:items>\n";
+    "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\">\n" ITEM(
+        "Office.Common/Security/Scripting", "MacroSecurityLevel",
+        "3") ITEM("Office.Common/Security/Scripting", "DisableMacrosExecution", "true")
+        ITEM("Office.Common/Security/Scripting", "BlockUntrustedRefererLinks",
+             "true") ITEM("Office.Common/Security/Scripting", "CheckDocumentEvents",
+                          "true") ITEM("Office.Common/Misc", "FirstRun", "false")
+            ITEM("Office.Common/Misc", "ShowTipOfTheDay",
+                 "false") ITEM("Office.Common/Save/Document", "CreateBackup",
+                               "false") ITEM("Office.Recovery/RecoveryInfo", "Enabled", "false")
+                ITEM("Office.Recovery/AutoSave", "Enabled",
+                     "false") ITEM("Office.Writer/Content/Update", "Link",
+                                   "2") ITEM("Office.WriterWeb/Content/Update", "Link",
+                                             "2") ITEM("Office.Calc/Content/Update", "Link", "2")
+                    ITEM("Office.Jobs/Jobs/org.openoffice.Office.Jobs:Job['UpdateCheck']/Arguments",
+                         "AutoCheckEnabled", "false")
+                        ITEM("Inet/Settings", "ooInetProxyType", "0") "</oor:items>\n";
 
 static bool prepare_folder(const char *dir, struct error *err) {
     static const char *const folders[] = {"profile", "profile/user", "tmp", "job"};
@@ -115,8 +114,8 @@ static const char *file_url(struct buf *out, const char *before, const char *pat
     buf_printf(out, "%sfile://", before);
     for (; *path; path++) {
         unsigned char c = (unsigned char)*path;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-                     || strchr("/-._~", c);
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     strchr("/-._~", c);
         if (plain)
             buf_putc(out, (char)c);
         else
@@ -134,7 +133,7 @@ static void kit_version(char *out, size_t size, LibreOfficeKit *kit) {
     if (version)
         snprintf(out, size, "LibreOfficeKit %s%s", version, extension ? extension : "");
     json_decref(info);
-    free(text);
+    free(text); /* LibreOffice's block */
 }
 
 static bool copy_input(int fd, const char *path, struct error *err) {
@@ -195,9 +194,10 @@ static bool convert_by_program(struct converter *converter, const char *in, cons
     snprintf(profile_dir, sizeof profile_dir, "%s/profile", converter->dir);
     file_url(&profile, "-env:UserInstallation=", profile_dir);
     snprintf(outdir, sizeof outdir, "%s/job", converter->dir);
-    char *argv[] = {program,    profile.data,    "--headless",   "--invisible", "--norestore",
-                    "--nologo", "--nolockcheck", "--convert-to", "pdf",         "--outdir",
-                    outdir,     (char *)in,      NULL};
+    char *argv[] = {program,       profile.data, "--headless",    "--invisible",
+                    "--norestore", "--nologo",   "--nolockcheck", "--convert-to",
+                    "pdf",         "--outdir",   outdir,          (char *)in,
+                    NULL};
     int status = 0;
     pid_t pid = -1;
     for (int n = 0; n == 0 || (n < 3 && WIFEXITED(status) && WEXITSTATUS(status) == RESTART); n++) {
@@ -237,9 +237,9 @@ static bool convert(struct converter *converter, enum read_format format, int fd
     while (office_fault("hang"))
         time_sleep_ms(1000);
     sandbox_cpu_limit(CPU_S);
-    bool fine = copy_input(fd, in, err)
-                && (converter->kit ? convert_by_kit(converter, in, out, err)
-                                   : convert_by_program(converter, in, out, err));
+    bool fine = copy_input(fd, in, err) &&
+                (converter->kit ? convert_by_kit(converter, in, out, err)
+                                : convert_by_program(converter, in, out, err));
     unlink(in);
     return fine;
 }

@@ -30,7 +30,7 @@ static uint32_t u32(const uint8_t *at) {
 static const uint8_t *sector(const struct ole *ole, uint32_t i, size_t *len) {
     if (i >= ole->n_sectors)
         return NULL;
-    size_t at = ((size_t)i + 1) << ole->shift, left = ole->size - at, whole = (size_t)1 << ole->shift;
+    size_t whole = (size_t)1 << ole->shift, at = ((size_t)i + 1) * whole, left = ole->size - at;
     *len = left < whole ? left : whole;
     return ole->data + at;
 }
@@ -73,7 +73,7 @@ static bool named(const uint8_t *entry, const char *name) {
     return true;
 }
 
-/* The first bytes of a stream of 4 KiB and more; smaller ones lie elsewhere, and are none of ours. */
+/* The first bytes of a stream of 4 KiB and more; smaller ones lie elsewhere. */
 static const uint8_t *stream_head(const struct ole *ole, const uint8_t *entry, size_t *len) {
     *len = 0;
     return u32(entry + 120) >= u32(ole->data + 56) ? sector(ole, u32(entry + 116), len) : NULL;
@@ -106,8 +106,8 @@ static void judge_entry(struct ole_kind *out, const struct ole *ole, const uint8
         out->encrypted |= word_encrypted(head, len);
     } else if (named(entry, "PowerPoint Document")) {
         out->format = FORMAT_PPT;
-    } else if ((named(entry, "Workbook") || named(entry, "Book"))
-               && out->format == FORMAT_UNKNOWN) {
+    } else if ((named(entry, "Workbook") || named(entry, "Book")) &&
+               out->format == FORMAT_UNKNOWN) {
         out->format = FORMAT_XLS;
         out->encrypted |= excel_encrypted(head, len);
     }

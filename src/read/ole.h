@@ -7,7 +7,7 @@
 struct ole_kind {
     enum read_format format; /* DOC, XLS, PPT; UNKNOWN: none of them */
     bool package;            /* an encrypted OOXML package */
-    bool encrypted;          /* the file's own encryption (XLS: perhaps with the well-known password) */
+    bool encrypted;          /* its own encryption (XLS: perhaps by the well-known password) */
 };
 /* False: no readable compound file. Trusts nothing in it. */
 bool ole_identify(struct ole_kind *out, const void *data, size_t size);

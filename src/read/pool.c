@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- slots ------------------------------------------------------------------------------------ */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static bool is_cancelled(const struct read_sink *sink) {
     return sink && sink->cancelled && sink->cancelled(sink->ctx);
@@ -139,13 +139,13 @@ bool pool_await(struct sandbox_frame *out, struct read_slot *slot, const struct 
             pool_end(slot);
             return error_set_code(err, ERROR_LIMIT, "timeout",
                                   now_ms >= deadline_ms ? "%s took longer than its deadline"
-                                                        : "%s made no progress", who);
+                                                        : "%s made no progress",
+                                  who);
         }
         if (sandbox_rss_bytes(slot->child) > memory_max) {
             pool_end(slot);
             return error_set_code(err, ERROR_INTERNAL, "out_of_memory",
-                                  "%s used more than %lld MiB", who,
-                                  (long long)(memory_max >> 20));
+                                  "%s used more than %lld MiB", who, (long long)(memory_max >> 20));
         }
     }
 }
@@ -176,7 +176,7 @@ static bool start_reader(struct read_pool *pool, struct read_slot *slot,
     return pool_start(slot, &spawn, sink, err);
 }
 
-/* ---- the pool --------------------------------------------------------------------------------- */
+/* ---- the pool -------------------------------------------------------------------------------- */
 
 static int64_t deadline_setting(const char *name, int64_t fallback_ms) {
 #ifdef FAULT_POINTS
@@ -204,7 +204,7 @@ bool read_pool_open(struct read_pool **out, const struct settings *settings, int
     lock_init(&pool->lock, LOCK_READ);
     cond_init(&pool->changed);
     pool->scratch_dir = mem_strdup(absolute);
-    free(absolute);
+    free(absolute); /* realpath's block */
     pool->ocr_languages = mem_strdup(settings->ocr_languages ? settings->ocr_languages : "eng");
     pool->render_dpi = settings->render_dpi;
     pool->max_pages = settings->max_pages;
@@ -240,7 +240,7 @@ void read_pool_close(struct read_pool *pool) {
     mem_free(pool);
 }
 
-/* ---- one document ----------------------------------------------------------------------------- */
+/* ---- one document ---------------------------------------------------------------------------- */
 
 static bool has_own_structure(enum read_format format) {
     return format == FORMAT_DOCX || format == FORMAT_PPTX || format == FORMAT_XLSX;
@@ -297,8 +297,8 @@ static bool answer_pdf(struct read_pool *pool, struct read_slot *slot,
 /* Of two failures, the reader's and the converter's, the one that says more. */
 static void choose_failure(struct error *err, const struct error *why,
                            const struct wire_reading *reading) {
-    if (why->kind && strcmp(err->code, "password_required") != 0
-        && (!has_own_structure(reading->needs) || strcmp(why->code, "password_required") == 0))
+    if (why->kind && strcmp(err->code, "password_required") != 0 &&
+        (!has_own_structure(reading->needs) || strcmp(why->code, "password_required") == 0))
         *err = *why;
 }
 
@@ -332,8 +332,9 @@ static bool run_reading(struct read_pool *pool, struct read_slot *slot,
     }
 }
 
-bool read_document(struct document **out, struct read_pool *pool, const struct read_request *request,
-                   const struct read_sink *sink, struct error *err) {
+bool read_document(struct document **out, struct read_pool *pool,
+                   const struct read_request *request, const struct read_sink *sink,
+                   struct error *err) {
     struct stat st;
     struct error local = {0};
     if (!err)
@@ -350,8 +351,8 @@ bool read_document(struct document **out, struct read_pool *pool, const struct r
         return false;
     struct wire_reading reading;
     wire_reading_init(&reading, sink, pool->max_pages);
-    bool fine = send_request(pool, slot, request, sink, err)
-                && run_reading(pool, slot, &reading, request, err);
+    bool fine = send_request(pool, slot, request, sink, err) &&
+                run_reading(pool, slot, &reading, request, err);
     if (fine) {
         *out = reading.doc;
         reading.doc = NULL;
@@ -359,15 +360,14 @@ bool read_document(struct document **out, struct read_pool *pool, const struct r
         log_warn("reader lost over %s: %s", request->filename, err->text);
     }
     wire_reading_fini(&reading);
-    if (slot->child
-        && (++slot->n_documents >= READER_DOCUMENTS
-            || sandbox_rss_bytes(slot->child) > READER_RSS_MAX))
+    if (slot->child && (++slot->n_documents >= READER_DOCUMENTS ||
+                        sandbox_rss_bytes(slot->child) > READER_RSS_MAX))
         pool_end(slot);
     pool_give(pool, slot);
     return fine;
 }
 
-/* ---- health ----------------------------------------------------------------------------------- */
+/* ---- health ---------------------------------------------------------------------------------- */
 
 /* What a jailed child of this kind could do and should not; "" when nothing. */
 static void probe(char *out, size_t size, struct read_pool *pool, enum sandbox_kind kind) {
@@ -377,8 +377,8 @@ static void probe(char *out, size_t size, struct read_pool *pool, enum sandbox_k
         snprintf(out, size, "%.150s", err.text);
         return;
     }
-    const char *args[] = {"reader-child", "probe",
-                          kind == SANDBOX_PURE ? "reader" : "converter", slot.dir, NULL};
+    const char *args[] = {"reader-child", "probe", kind == SANDBOX_PURE ? "reader" : "converter",
+                          slot.dir, NULL};
     struct sandbox_spawn spawn = {.args = args};
     if (pool_start(&slot, &spawn, NULL, &err))
         snprintf(out, size, "%s", slot.ready.missing);

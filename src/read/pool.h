@@ -23,18 +23,18 @@ struct read_pool {
     char *ocr_languages;
     int render_dpi, max_pages;
     int64_t silence_ms, total_ms, convert_ms; /* deadlines: READ_* below, shorter in tests */
-    bool kit_broken;              /* LibreOfficeKit did not start here: soffice instead */
+    bool kit_broken; /* LibreOfficeKit did not start here: soffice instead */
     enum { HEALTH_UNKNOWN, HEALTH_ASKING, HEALTH_KNOWN } health_state;
     struct read_health health;
 };
 
-#define READ_SILENCE_MS 60000       /* without a frame from a reader */
-#define READ_TOTAL_MS 1200000       /* a document, and 2 s more a page */
+#define READ_SILENCE_MS 60000 /* without a frame from a reader */
+#define READ_TOTAL_MS 1200000 /* a document, and 2 s more a page */
 #define READ_PAGE_MS 2000
-#define READ_CONVERT_MS 240000      /* LibreOffice tells no progress */
-#define READ_START_MS 60000         /* until a child is ready */
-#define READ_ASK_MS 200             /* between two questions whether to go on */
-#define READER_DOCUMENTS 200        /* before a child is replaced */
+#define READ_CONVERT_MS 240000 /* LibreOffice tells no progress */
+#define READ_START_MS 60000    /* until a child is ready */
+#define READ_ASK_MS 200        /* between two questions whether to go on */
+#define READER_DOCUMENTS 200   /* before a child is replaced */
 #define CONVERTER_DOCUMENTS 50
 #define READER_RSS_MAX (INT64_C(1) << 30)
 

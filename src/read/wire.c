@@ -31,7 +31,7 @@ size_t wire_max_len(uint32_t type) {
     return 0;
 }
 
-/* ---- writing and reading fields --------------------------------------------------------------- */
+/* ---- writing and reading fields -------------------------------------------------------------- */
 
 static void put_int(struct buf *out, uint32_t value, int n_bytes) {
     for (int i = 0; i < n_bytes; i++)
@@ -91,8 +91,7 @@ static void get_str(struct fields *in, char *out, size_t size) {
 /* The whole string, bytes as they are but for NUL; the caller's. */
 static char *get_whole_str(struct fields *in) {
     uint32_t len = get_int(in, 2);
-    if (in->bad || (size_t)(in->end - in->at) < len || len > MAX_STRING
-        || memchr(in->at, 0, len)) {
+    if (in->bad || (size_t)(in->end - in->at) < len || len > MAX_STRING || memchr(in->at, 0, len)) {
         in->bad = true;
         return NULL;
     }
@@ -110,7 +109,7 @@ static bool format_fits(uint32_t format) {
     return format > FORMAT_UNKNOWN && format < FORMAT_N;
 }
 
-/* ---- payloads --------------------------------------------------------------------------------- */
+/* ---- payloads -------------------------------------------------------------------------------- */
 
 void wire_put_request(struct buf *out, const struct wire_request *request) {
     put_int(out, request->format, 4);
@@ -123,8 +122,8 @@ bool wire_get_request(struct wire_request *out, const void *data, size_t len) {
     struct fields in = fields_of(data, len);
     uint32_t format = get_int(&in, 4), dpi = get_int(&in, 4), max_pages = get_int(&in, 4);
     char *filename = get_whole_str(&in);
-    if (!all_read(&in) || !format_fits(format) || dpi < 1 || dpi > 2400 || max_pages < 1
-        || max_pages > DOC_MAX_PAGES) {
+    if (!all_read(&in) || !format_fits(format) || dpi < 1 || dpi > 2400 || max_pages < 1 ||
+        max_pages > DOC_MAX_PAGES) {
         mem_free(filename);
         return false;
     }
@@ -244,7 +243,7 @@ bool wire_get_failed(struct error *out, const void *data, size_t len) {
     return true;
 }
 
-/* ---- the parent's judgement ------------------------------------------------------------------- */
+/* ---- the parent's judgement ------------------------------------------------------------------ */
 
 static enum wire_step lies(struct error *err, const char *what) {
     error_set_code(err, ERROR_INTERNAL, "parser_protocol", "the reader sent %s", what);
@@ -290,8 +289,8 @@ static enum wire_step take_picture(struct wire_reading *reading, struct fields *
                                    struct error *err) {
     uint32_t page_i = get_int(in, 4), jpeg_len = get_int(in, 4);
     size_t rest = (size_t)(in->end - in->at);
-    if (in->bad || page_i >= reading->max_pages || jpeg_len > rest || jpeg_len > MAX_PICTURE
-        || rest - jpeg_len > MAX_THUMB)
+    if (in->bad || page_i >= reading->max_pages || jpeg_len > rest || jpeg_len > MAX_PICTURE ||
+        rest - jpeg_len > MAX_THUMB)
         return lies(err, "a picture of a wrong size or page");
     const uint8_t *jpeg = in->at, *thumb = in->at + jpeg_len;
     size_t thumb_len = rest - jpeg_len;
@@ -301,9 +300,8 @@ static enum wire_step take_picture(struct wire_reading *reading, struct fields *
         return lies(err, "a page's picture twice");
     reading->pictures[page_i / 8] |= (uint8_t)(1u << page_i % 8);
     reading->n_pictures++;
-    if (reading->sink && reading->sink->picture
-        && !reading->sink->picture(reading->sink->ctx, page_i, jpeg, jpeg_len, thumb, thumb_len,
-                                   err))
+    if (reading->sink && reading->sink->picture &&
+        !reading->sink->picture(reading->sink->ctx, page_i, jpeg, jpeg_len, thumb, thumb_len, err))
         return WIRE_STOPPED;
     return WIRE_GOES_ON;
 }

@@ -9,7 +9,7 @@
  *   READY     str level, str missing, str engine, str ocr        once, when locked
  *   PROGRESS  u32 pages_done, u32 n_pages
  *   PICTURE   u32 page_i, u32 jpeg_len, jpeg, thumbnail          each page at most once
- *   NEED_PDF  u32 format                                         what the container turned out to be
+ *   NEED_PDF  u32 format                   what the container turned out to be
  *   DOCUMENT  the document as doc_encode writes it               ends a READ
  *   FAILED    u8 kind, str code, str text                        ends a READ or a CONVERT
  *   CONVERTED nothing: job/output.pdf is in the private folder    ends a CONVERT
@@ -61,7 +61,7 @@ bool wire_get_ready(struct wire_ready *out, const void *data, size_t len);
 void wire_put_failed(struct buf *out, const struct error *failure);
 bool wire_get_failed(struct error *out, const void *data, size_t len);
 
-/* ---- one reading, as the parent sees it ------------------------------------------------------- */
+/* ---- one reading, as the parent sees it ------------------------------------------------------ */
 
 struct wire_reading {
     const struct read_sink *sink; /* may be NULL */

@@ -132,8 +132,8 @@ static void leave_signals(void) {
 bool sandbox_lock(char level[SANDBOX_LEVEL], const struct sandbox_lock *lock, struct error *err) {
     snprintf(level, SANDBOX_LEVEL, "rlimit");
     leads_group = lock->kind == SANDBOX_CONVERTER && getpgrp() == getpid();
-    if (lock->kind == SANDBOX_CONVERTER && geteuid() == 0
-        && chown(lock->private_dir, NOBODY, NOBODY) != 0 && errno != EPERM)
+    if (lock->kind == SANDBOX_CONVERTER && geteuid() == 0 &&
+        chown(lock->private_dir, NOBODY, NOBODY) != 0 && errno != EPERM)
         return error_set_errno(err, errno, "%s", lock->private_dir);
     if (lock->kind == SANDBOX_CONVERTER)
         leave_signals();

@@ -91,13 +91,50 @@ static void if_any_bit(struct program *p, uint32_t bits, uint32_t verdict) {
 }
 
 static const int pure_allowed[] = {
-    SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_recvmsg, SYS_lseek, SYS_pread64, SYS_close,
-    SYS_fstat, SYS_munmap, SYS_mremap, SYS_brk, SYS_madvise, SYS_exit, SYS_exit_group, SYS_futex,
-    SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_clock_nanosleep, SYS_nanosleep,
-    SYS_rt_sigreturn, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_sigaltstack, SYS_restart_syscall,
-    SYS_getpid, SYS_gettid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid,
-    SYS_getrusage, SYS_times, SYS_sysinfo, SYS_uname, SYS_getrandom, SYS_sched_yield,
-    SYS_sched_getaffinity, SYS_getcpu, SYS_ppoll, SYS_get_robust_list, SYS_set_robust_list,
+    SYS_read,
+    SYS_write,
+    SYS_readv,
+    SYS_writev,
+    SYS_recvmsg,
+    SYS_lseek,
+    SYS_pread64,
+    SYS_close,
+    SYS_fstat,
+    SYS_munmap,
+    SYS_mremap,
+    SYS_brk,
+    SYS_madvise,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_futex,
+    SYS_clock_gettime,
+    SYS_clock_getres,
+    SYS_gettimeofday,
+    SYS_clock_nanosleep,
+    SYS_nanosleep,
+    SYS_rt_sigreturn,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_sigaltstack,
+    SYS_restart_syscall,
+    SYS_getpid,
+    SYS_gettid,
+    SYS_getppid,
+    SYS_getuid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getegid,
+    SYS_getrusage,
+    SYS_times,
+    SYS_sysinfo,
+    SYS_uname,
+    SYS_getrandom,
+    SYS_sched_yield,
+    SYS_sched_getaffinity,
+    SYS_getcpu,
+    SYS_ppoll,
+    SYS_get_robust_list,
+    SYS_set_robust_list,
 #ifdef SYS_poll
     SYS_poll,
 #endif
@@ -107,16 +144,37 @@ static const int pure_allowed[] = {
 };
 
 static const int pure_refused[] = {
-    SYS_openat, SYS_faccessat, SYS_statx, SYS_readlinkat, SYS_unlinkat, SYS_mkdirat, SYS_mknodat,
-    SYS_renameat2, SYS_linkat, SYS_symlinkat, SYS_fchmodat, SYS_fchownat, SYS_statfs, SYS_fstatfs,
-    SYS_getcwd, SYS_chdir, SYS_getdents64, SYS_truncate, SYS_ftruncate, SYS_memfd_create,
-    SYS_socket, SYS_socketpair, SYS_connect, SYS_bind, SYS_listen, SYS_sendto, SYS_sendmsg,
-    SYS_ioctl, SYS_execve, SYS_execveat, SYS_clone, SYS_kill, SYS_tkill, SYS_prctl, SYS_pipe2,
-    SYS_dup, SYS_dup3, SYS_sched_setaffinity, SYS_setrlimit,
+    SYS_openat,     SYS_faccessat,
+    SYS_statx,      SYS_readlinkat,
+    SYS_unlinkat,   SYS_mkdirat,
+    SYS_mknodat,    SYS_renameat2,
+    SYS_linkat,     SYS_symlinkat,
+    SYS_fchmodat,   SYS_fchownat,
+    SYS_statfs,     SYS_fstatfs,
+    SYS_getcwd,     SYS_chdir,
+    SYS_getdents64, SYS_truncate,
+    SYS_ftruncate,  SYS_memfd_create,
+    SYS_socket,     SYS_socketpair,
+    SYS_connect,    SYS_bind,
+    SYS_listen,     SYS_sendto,
+    SYS_sendmsg,    SYS_ioctl,
+    SYS_execve,     SYS_execveat,
+    SYS_clone,      SYS_kill,
+    SYS_tkill,      SYS_prctl,
+    SYS_pipe2,      SYS_dup,
+    SYS_dup3,       SYS_sched_setaffinity,
+    SYS_setrlimit,
 #ifdef SYS_open
-    SYS_open, SYS_creat, SYS_access, SYS_stat, SYS_lstat, SYS_readlink, SYS_unlink, SYS_mkdir,
-    SYS_rename, SYS_link, SYS_symlink, SYS_chmod, SYS_chown, SYS_fork, SYS_vfork, SYS_pipe,
-    SYS_dup2, SYS_rmdir, SYS_getdents,
+    SYS_open,       SYS_creat,
+    SYS_access,     SYS_stat,
+    SYS_lstat,      SYS_readlink,
+    SYS_unlink,     SYS_mkdir,
+    SYS_rename,     SYS_link,
+    SYS_symlink,    SYS_chmod,
+    SYS_chown,      SYS_fork,
+    SYS_vfork,      SYS_pipe,
+    SYS_dup2,       SYS_rmdir,
+    SYS_getdents,
 #endif
 #ifdef SYS_openat2
     SYS_openat2,
@@ -184,31 +242,78 @@ static void pure_rules(struct program *p, uint32_t otherwise) {
 }
 
 static const int converter_refused[] = {
-    SYS_connect, SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_mount, SYS_umount2,
-    SYS_pivot_root, SYS_chroot, SYS_bpf, SYS_keyctl, SYS_add_key, SYS_request_key,
-    SYS_perf_event_open, SYS_userfaultfd, SYS_kexec_load, SYS_init_module, SYS_finit_module,
-    SYS_delete_module, SYS_unshare, SYS_setns, SYS_reboot, SYS_swapon, SYS_swapoff, SYS_setsid,
-    SYS_setpgid, SYS_personality, SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_quotactl,
-    SYS_acct, SYS_settimeofday, SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_syslog,
-    SYS_sethostname, SYS_setdomainname, SYS_vhangup, SYS_fanotify_init, SYS_mknodat,
-    SYS_move_pages, SYS_migrate_pages, SYS_lookup_dcookie,
+    SYS_connect,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_bpf,
+    SYS_keyctl,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_perf_event_open,
+    SYS_userfaultfd,
+    SYS_kexec_load,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_unshare,
+    SYS_setns,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_setsid,
+    SYS_setpgid,
+    SYS_personality,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    SYS_quotactl,
+    SYS_acct,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+    SYS_syslog,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_vhangup,
+    SYS_fanotify_init,
+    SYS_mknodat,
+    SYS_move_pages,
+    SYS_migrate_pages,
+    SYS_lookup_dcookie,
 #ifdef SYS_modify_ldt
-    SYS_modify_ldt, SYS_iopl, SYS_ioperm, SYS_mknod,
+    SYS_modify_ldt,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_mknod,
 #endif
 #ifdef SYS_io_uring_setup
-    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
 #endif
 #ifdef SYS_pidfd_getfd
-    SYS_pidfd_getfd, SYS_pidfd_open, SYS_pidfd_send_signal,
+    SYS_pidfd_getfd,
+    SYS_pidfd_open,
+    SYS_pidfd_send_signal,
 #endif
 #ifdef SYS_open_tree
-    SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick,
+    SYS_open_tree,
+    SYS_move_mount,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
 #endif
 };
 
 #define NEW_NAMESPACES                                                                             \
-    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID    \
-     | CLONE_NEWNET)
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |  \
+     CLONE_NEWNET)
 
 static void converter_rules(struct program *p, bool may_exec) {
     for (size_t i = 0; i < BASE_COUNT(converter_refused); i++)
@@ -231,7 +336,8 @@ static void converter_rules(struct program *p, bool may_exec) {
     give(p, SECCOMP_RET_ALLOW);
     rule_end(p, begin);
 #ifdef SYS_clone3
-    rule(p, SYS_clone3, REFUSE(ENOSYS)); /* its flags lie in memory, out of sight: libc falls back */
+    /* Its flags lie in memory, out of sight: libc falls back to clone. */
+    rule(p, SYS_clone3, REFUSE(ENOSYS));
 #endif
     if (!may_exec) {
         rule(p, SYS_execve, REFUSE(EPERM));

@@ -159,7 +159,9 @@ bool sandbox_child_receive(uint32_t *type, uint8_t **payload, size_t *len, int *
     uint8_t head[FRAME_HEAD];
     struct iovec part = {head, sizeof head};
     union one_fd control;
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
                              .msg_controllen = sizeof control.space};
     ssize_t n;
     do
@@ -168,8 +170,8 @@ bool sandbox_child_receive(uint32_t *type, uint8_t **payload, size_t *len, int *
     if (n <= 0)
         return false;
     struct cmsghdr *item = CMSG_FIRSTHDR(&message);
-    if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS
-        && item->cmsg_len == CMSG_LEN(sizeof(int)))
+    if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS &&
+        item->cmsg_len == CMSG_LEN(sizeof(int)))
         memcpy(fd, CMSG_DATA(item), sizeof(int));
     if (!child_read(head + n, sizeof head - (size_t)n))
         goto fail;

@@ -31,8 +31,8 @@
 #define FS_TRUNCATE (UINT64_C(1) << 14)  /* ABI 3 */
 #define FS_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
 #define FS_OF_FILES (FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
-#define NET_TCP UINT64_C(3)      /* ABI 4: bind, connect */
-#define SCOPE_ALL UINT64_C(3)    /* ABI 6: abstract sockets, signals */
+#define NET_TCP UINT64_C(3)   /* ABI 4: bind, connect */
+#define SCOPE_ALL UINT64_C(3) /* ABI 6: abstract sockets, signals */
 
 struct ruleset_attr {
     uint64_t fs, net, scoped;
@@ -43,8 +43,18 @@ struct path_attr {
 } __attribute__((packed));
 
 static const char *const system_dirs[] = {
-    "/usr", "/lib", "/lib64", "/etc", "/proc", "/sys/devices/system/cpu", "/var/spool/libreoffice",
-    "/var/cache/fontconfig", "/var/lib/libreoffice", "/dev/urandom", "/dev/random", "/dev/zero",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc",
+    "/proc",
+    "/sys/devices/system/cpu",
+    "/var/spool/libreoffice",
+    "/var/cache/fontconfig",
+    "/var/lib/libreoffice",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
 };
 
 static bool allow(int ruleset, const char *path, uint64_t rights, struct error *err) {
@@ -87,8 +97,8 @@ int landlock_enter(const struct sandbox_lock *lock, struct error *err) {
             fine = allow(ruleset, *dir, reading, err);
         if (lock->socket_dir)
             fine = fine && allow(ruleset, lock->socket_dir, FS_MAKE_SOCK | FS_REMOVE_FILE, err);
-        fine = fine && allow(ruleset, "/dev/null", reading | FS_WRITE_FILE, err)
-               && allow(ruleset, lock->private_dir, all & ~FS_IOCTL_DEV, err);
+        fine = fine && allow(ruleset, "/dev/null", reading | FS_WRITE_FILE, err) &&
+               allow(ruleset, lock->private_dir, all & ~FS_IOCTL_DEV, err);
     }
     if (fine && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
         fine = error_set_errno(err, errno, "landlock");

@@ -81,10 +81,10 @@ int64_t sandbox_rss_bytes(const struct sandbox_child *child); /* 0 where it cann
 void sandbox_child_begin(void);
 struct sandbox_lock {
     enum sandbox_kind kind;
-    const char *private_dir;     /* converter: its folder, absolute; becomes nobody's under root */
+    const char *private_dir;      /* converter: its folder, absolute; becomes nobody's under root */
     const char *const *read_dirs; /* converter: more to read, NULL-terminated; may be NULL */
-    bool may_exec;               /* converter: may start programs */
-    const char *socket_dir;      /* converter: where it may make AF_UNIX sockets; may be NULL */
+    bool may_exec;                /* converter: may start programs */
+    const char *socket_dir;       /* converter: where it may make AF_UNIX sockets; may be NULL */
 };
 #define SANDBOX_LEVEL 64
 /* Locks this process for good. level: "seccomp+landlock3", "seccomp", "rlimit"; what could not be

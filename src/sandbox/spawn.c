@@ -27,14 +27,21 @@
 static const char *const kept_env[] = {
     "TESSDATA_PREFIX",
 #ifdef FAULT_POINTS
-    "DOCUSEARCH_READER_FAULT", "DOCUSEARCH_FAULT_OFFICE", "DOCUSEARCH_SANDBOX_TRACE",
+    "DOCUSEARCH_READER_FAULT",
+    "DOCUSEARCH_FAULT_OFFICE",
+    "DOCUSEARCH_SANDBOX_TRACE",
 #endif
 #ifdef SANDBOX_SANITIZED
-    "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
+    "ASAN_OPTIONS",
+    "UBSAN_OPTIONS",
+    "TSAN_OPTIONS",
 #endif
 };
 static const char *const fixed_env[] = {
-    "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "OMP_THREAD_LIMIT=1",
+    "PATH=/usr/bin:/bin",
+    "LANG=C.UTF-8",
+    "LC_ALL=C.UTF-8",
+    "OMP_THREAD_LIMIT=1",
 };
 
 static bool program_path(char *out, size_t size, struct error *err) {
@@ -67,8 +74,8 @@ static void close_from(int first) {
         return;
 #endif
     struct rlimit files;
-    int end = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536
-                  ? (int)files.rlim_cur : 65536;
+    int end = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (int)files.rlim_cur
+                                                                              : 65536;
     for (int fd = first; fd < end; fd++)
         close(fd);
 }
@@ -174,8 +181,8 @@ enum sandbox_end sandbox_end(struct sandbox_child *child, int64_t grace_ms, int 
     bool ended = false;
     for (;;) {
         info.si_pid = 0;
-        if (waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0
-            && info.si_pid == child->pid) {
+        if (waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+            info.si_pid == child->pid) {
             ended = true;
             break;
         }

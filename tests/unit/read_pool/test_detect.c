@@ -37,7 +37,9 @@ static void test_detects(void **state) {
         CASE("Text", "A.TXT", FORMAT_TEXT),
         CASE("a;b", "t.csv", FORMAT_CSV),
         CASE("a\0b", "t.txt", FORMAT_UNKNOWN),
-        CASE("\xff\xfe" "a\0b\0", "t.txt", FORMAT_TEXT),
+        CASE("\xff\xfe"
+             "a\0b\0",
+             "t.txt", FORMAT_TEXT),
         CASE("# T", "r.markdown", FORMAT_MARKDOWN),
         CASE("<!DOCTYPE html><p>", "page", FORMAT_HTML),
         CASE("\xef\xbb\xbf\n <HTML>", "old.doc", FORMAT_HTML),
@@ -63,7 +65,8 @@ static void test_detects(void **state) {
         CASE("PK\3\4......................\10\0\0\0mimetypeapplication/epub+zipPK", "x.docx",
              FORMAT_EPUB),
         CASE("PK\3\4......................\10\0\0\0mimetype"
-             "application/vnd.oasis.opendocument.spreadsheet", "x", FORMAT_ODS),
+             "application/vnd.oasis.opendocument.spreadsheet",
+             "x", FORMAT_ODS),
         CASE("PK\3\4......................\21\0\0\0word/document.xml<w", "x.zip", FORMAT_DOCX),
         CASE("PK\3\4......................\17\0\0\0ppt/slides/a.xml", "x", FORMAT_PPTX),
     };
@@ -101,7 +104,7 @@ static void test_table(void **state) {
     assert_int_equal(read_format_lookup((enum read_format)99)->format, FORMAT_UNKNOWN);
 }
 
-/* ---- OLE -------------------------------------------------------------------------------------- */
+/* ---- OLE ------------------------------------------------------------------------------------- */
 
 static void put32(uint8_t *at, uint32_t value) {
     for (int i = 0; i < 4; i++)
@@ -193,10 +196,8 @@ static void test_ole_damaged(void **state) {
 
 int run_detect_tests(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_detects),
-        cmocka_unit_test(test_every_length_is_read_inside),
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_ole),
+        cmocka_unit_test(test_detects),     cmocka_unit_test(test_every_length_is_read_inside),
+        cmocka_unit_test(test_table),       cmocka_unit_test(test_ole),
         cmocka_unit_test(test_ole_damaged),
     };
     return cmocka_run_group_tests_name("detect", tests, NULL, NULL);

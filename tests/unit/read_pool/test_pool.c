@@ -65,8 +65,8 @@ static int file_of(const void *data, size_t len) {
 static bool read_fd(struct document **doc, struct read_pool *pool, int fd, const char *filename,
                     enum read_format format, struct watch *watch, struct error *err) {
     struct watch unwatched = {0};
-    struct read_sink sink = {.ctx = watch ? watch : &unwatched, .picture = on_picture,
-                             .cancelled = on_cancelled};
+    struct read_sink sink = {
+        .ctx = watch ? watch : &unwatched, .picture = on_picture, .cancelled = on_cancelled};
     struct read_request request = {.fd = fd, .filename = filename, .format = format};
     *err = (struct error){0};
     *doc = NULL;
@@ -131,13 +131,20 @@ static void test_faults(void **state) {
         const char *word, *code;
         bool signals; /* a sanitizer takes these over */
     } faults[] = {
-        {"crash", "parser_crash", true},      {"abort", "parser_crash", true},
-        {"stack", "parser_crash", true},      {"exit", "parser_crash", false},
-        {"syscall", "parser_crash", true},    {"hang", "timeout", false},
-        {"spin", "timeout", false},           {"memory", "out_of_memory", false},
-        {"memory-ours", "out_of_memory", false}, {"lie-pages", "parser_protocol", false},
-        {"lie-length", "parser_protocol", false}, {"lie-picture", "parser_protocol", false},
-        {"short", "parser_protocol", false},  {"endless", "timeout", false},
+        {"crash", "parser_crash", true},
+        {"abort", "parser_crash", true},
+        {"stack", "parser_crash", true},
+        {"exit", "parser_crash", false},
+        {"syscall", "parser_crash", true},
+        {"hang", "timeout", false},
+        {"spin", "timeout", false},
+        {"memory", "out_of_memory", false},
+        {"memory-ours", "out_of_memory", false},
+        {"lie-pages", "parser_protocol", false},
+        {"lie-length", "parser_protocol", false},
+        {"lie-picture", "parser_protocol", false},
+        {"short", "parser_protocol", false},
+        {"endless", "timeout", false},
     };
     setenv("DOCUSEARCH_READER_FAULT", "1", 1);
     setenv("DOCUSEARCH_READ_SILENCE_MS", "1000", 1);
@@ -166,8 +173,7 @@ static void test_faults(void **state) {
         bool endless = strcmp(faults[i].word, "endless") == 0; /* whichever maximum is first */
         if (!endless || strcmp(err.code, "parser_protocol") != 0)
             assert_string_equal(err.code, faults[i].code);
-        assert_int_equal(err.kind, strcmp(err.code, "timeout") == 0 ? ERROR_LIMIT
-                                                                      : ERROR_INTERNAL);
+        assert_int_equal(err.kind, strcmp(err.code, "timeout") == 0 ? ERROR_LIMIT : ERROR_INTERNAL);
         still_reads(pool);
     }
     read_pool_close(pool);
@@ -227,10 +233,10 @@ static void test_many_callers(void **state) {
     read_pool_close(pool);
 
     pool = open_pool(1);
-    callers[0] = (struct caller){.pool = pool, .text = "FAULT spin",
-                                 .watch.cancel_at_ms = time_mono_ms() + 2000};
-    callers[1] = (struct caller){.pool = pool, .text = "words",
-                                 .watch.cancel_at_ms = time_mono_ms() + 800};
+    callers[0] = (struct caller){
+        .pool = pool, .text = "FAULT spin", .watch.cancel_at_ms = time_mono_ms() + 2000};
+    callers[1] = (struct caller){
+        .pool = pool, .text = "words", .watch.cancel_at_ms = time_mono_ms() + 800};
     assert_true(thread_start(&callers[0].thread, "caller", call, &callers[0], &err));
     time_sleep_ms(300);
     int64_t start_ms = time_mono_ms();
@@ -287,7 +293,7 @@ static void test_health(void **state) {
     read_pool_close(pool);
 }
 
-/* ---- Office ----------------------------------------------------------------------------------- */
+/* ---- Office ---------------------------------------------------------------------------------- */
 
 static const char *corpus_path(const char *name) {
     static char path[1024];
@@ -381,8 +387,8 @@ static void test_without_office(void **state) {
     assert_string_equal(doc->warning, "no page pictures: LibreOffice is not installed");
     assert_non_null(strstr(doc->text, "Lorem ipsum"));
     doc_free(doc);
-    assert_false(read_fd(&doc, pool, file_of("{\\rtf1 hello}", 13), "a.rtf", FORMAT_RTF, NULL,
-                         &err));
+    assert_false(
+        read_fd(&doc, pool, file_of("{\\rtf1 hello}", 13), "a.rtf", FORMAT_RTF, NULL, &err));
     assert_string_equal(err.code, "converter_missing");
     assert_int_equal(err.kind, ERROR_MISSING);
     still_reads(pool);
@@ -419,8 +425,8 @@ static void test_office_faults(void **state) {
         assert_non_null(strstr(doc->text, "Lorem ipsum"));
         doc_free(doc);
         static const char rtf[] = "{\\rtf1 hello}";
-        assert_false(read_fd(&doc, pool, file_of(rtf, sizeof rtf - 1), "a.rtf", FORMAT_RTF, NULL,
-                             &err));
+        assert_false(
+            read_fd(&doc, pool, file_of(rtf, sizeof rtf - 1), "a.rtf", FORMAT_RTF, NULL, &err));
         assert_string_equal(err.code, faults[i].code);
         unsetenv("DOCUSEARCH_FAULT_OFFICE");
         pool->convert_ms = READ_CONVERT_MS;
@@ -484,7 +490,8 @@ static int linked_docx(int port) {
         "<Relationships xmlns='" PACKAGE "relationships'><Relationship Id='r1' Type='" OFFICE
         "/image' Target='http://127.0.0.1:%d/a.png' TargetMode='External'/><Relationship Id='r2' "
         "Type='" OFFICE "/attachedTemplate' Target='http://127.0.0.1:%d/t.dotm' "
-        "TargetMode='External'/></Relationships>", port, port);
+        "TargetMode='External'/></Relationships>",
+        port, port);
     int code;
     zip_t *zip = zip_open(path, ZIP_TRUNCATE, &code);
     add_part(zip, "[Content_Types].xml",
@@ -500,8 +507,9 @@ static int linked_docx(int port) {
              "<w:document xmlns:w='http://schemas.openxmlformats.org/wordprocessingml/2006/main' "
              "xmlns:r='" OFFICE "' xmlns:a='http://schemas.openxmlformats.org/drawingml/2006/main' "
              "xmlns:pic='http://schemas.openxmlformats.org/drawingml/2006/picture' xmlns:wp="
-             "'http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing'><w:body><w:p>"
-             "<w:r><w:t>visible words</w:t></w:r><w:r><w:drawing><wp:inline><wp:extent cx='914400' "
+             "'http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing'><w:body>"
+             "<w:p><w:r><w:t>visible words</w:t></w:r><w:r><w:drawing><wp:inline>"
+             "<wp:extent cx='914400' "
              "cy='914400'/><wp:docPr id='1' name='p'/><a:graphic><a:graphicData uri="
              "'http://schemas.openxmlformats.org/drawingml/2006/picture'><pic:pic><pic:nvPicPr>"
              "<pic:cNvPr id='1' name='p'/><pic:cNvPicPr/></pic:nvPicPr><pic:blipFill><a:blip "

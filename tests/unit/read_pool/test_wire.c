@@ -133,7 +133,7 @@ static void test_lies(void **state) {
     expect_lie(&f, WIRE_PICTURE);
     put_picture(&f.payload, 3, sizeof jpeg);
     assert_int_equal(take(&f, WIRE_PICTURE), WIRE_GOES_ON);
-    expect_lie(&f, WIRE_PICTURE); /* twice */
+    expect_lie(&f, WIRE_PICTURE);       /* twice */
     put_document(&f.payload, 2, false); /* page 4 had a picture: there is no page 4 */
     expect_lie(&f, WIRE_DOCUMENT);
     put_document(&f.payload, 11, false); /* past the maximum */

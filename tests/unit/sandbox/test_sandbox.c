@@ -25,7 +25,7 @@ static size_t max_len(uint32_t type) {
     return type == REPLY ? 8 << 20 : 0;
 }
 
-/* ---- the child -------------------------------------------------------------------------------- */
+/* ---- the child ------------------------------------------------------------------------------- */
 
 static void reply(const char *text) {
     sandbox_child_send(REPLY, text, strlen(text), NULL, 0);
@@ -92,8 +92,8 @@ static void child_pure(void) {
     struct stat st;
     struct rlimit now;
     char first;
-    bool executable = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                      != MAP_FAILED;
+    bool executable = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+                      MAP_FAILED;
     void *block = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     bool turned = mprotect(block, 4096, PROT_READ | PROT_EXEC) == 0;
     bool stats = stat("/etc/passwd", &st) == 0, forks = fork() >= 0;
@@ -102,7 +102,8 @@ static void child_pure(void) {
     getrlimit(RLIMIT_CPU, &now);
     snprintf(text, sizeof text,
              "level=%s left=[%s] exec-map=%d exec-turn=%d stat=%d fork=%d kill=%d read=%d cpu=%d "
-             "root=%d", level, left, executable, turned, stats, forks, kills, reads,
+             "root=%d",
+             level, left, executable, turned, stats, forks, kills, reads,
              now.rlim_cur >= 7 && now.rlim_cur < 20, geteuid() == 0);
     reply(text);
 }
@@ -117,8 +118,8 @@ static bool writes(const char *path) {
 static void child_converter(const char *dir, bool may_exec) {
     char level[SANDBOX_LEVEL], left[160], text[512], path[512];
     struct error err;
-    struct sandbox_lock lock = {.kind = SANDBOX_CONVERTER, .private_dir = dir,
-                                .may_exec = may_exec};
+    struct sandbox_lock lock = {
+        .kind = SANDBOX_CONVERTER, .private_dir = dir, .may_exec = may_exec};
     if (!sandbox_lock(level, &lock, &err)) {
         reply(err.text);
         return;
@@ -135,13 +136,14 @@ static void child_converter(const char *dir, bool may_exec) {
     }
     if (pid > 0)
         waitpid(pid, &status, 0);
-    bool net = socket(AF_INET, SOCK_DGRAM, 0) >= 0 || socket(AF_INET6, SOCK_STREAM, 0) >= 0
-               || socket(AF_NETLINK, SOCK_RAW, 0) >= 0;
+    bool net = socket(AF_INET, SOCK_DGRAM, 0) >= 0 || socket(AF_INET6, SOCK_STREAM, 0) >= 0 ||
+               socket(AF_NETLINK, SOCK_RAW, 0) >= 0;
     bool local = socket(AF_UNIX, SOCK_STREAM, 0) >= 0;
-    snprintf(text, sizeof text, "level=%s left=[%s] own=%d above=%d usr=%d net=%d unix=%d ran=%d "
-             "setsid=%d", level, left, writes(path), writes("/tmp/docusearch-test-above"),
-             access("/usr/bin/env", R_OK) == 0, net, local, pid > 0 && status == 0,
-             setsid() >= 0);
+    snprintf(text, sizeof text,
+             "level=%s left=[%s] own=%d above=%d usr=%d net=%d unix=%d ran=%d "
+             "setsid=%d",
+             level, left, writes(path), writes("/tmp/docusearch-test-above"),
+             access("/usr/bin/env", R_OK) == 0, net, local, pid > 0 && status == 0, setsid() >= 0);
     reply(text);
 }
 
@@ -230,7 +232,7 @@ static void child_main(int argc, char **argv) {
     _exit(0);
 }
 
-/* ---- the parent ------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 static struct sandbox_child *start(const char *what, const char *arg, const char *arg2) {
     struct sandbox_child *child;
@@ -293,13 +295,11 @@ static void test_frames(void **state) {
 
     assert_true(sandbox_send(child, BIG, NULL, 0, -1, &err));
     struct sandbox_frame frame;
-    assert_int_equal(sandbox_receive(&frame, child, max_len, time_mono_ms() + 5000),
-                     SANDBOX_FRAME);
+    assert_int_equal(sandbox_receive(&frame, child, max_len, time_mono_ms() + 5000), SANDBOX_FRAME);
     assert_int_equal(frame.len, (4 << 20) + 4);
     assert_memory_equal(frame.data, "headxxxx", 8);
     assert_int_equal(frame.data[frame.len - 1], 'x');
-    assert_int_equal(sandbox_receive(&frame, child, max_len, time_mono_ms() + 50),
-                     SANDBOX_WAITING);
+    assert_int_equal(sandbox_receive(&frame, child, max_len, time_mono_ms() + 50), SANDBOX_WAITING);
     assert_true(sandbox_rss_bytes(child) > 0);
     int code;
     assert_int_equal(sandbox_end(child, 0, &code), SANDBOX_KILLED);
@@ -459,16 +459,11 @@ int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "child") == 0)
         child_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_half_frames),
-        cmocka_unit_test(test_surroundings),
-        cmocka_unit_test(test_pure),
-        cmocka_unit_test(test_converter),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_kills_group),
-        cmocka_unit_test(test_dies_with_parent),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_dead_child_is_an_error),
+        cmocka_unit_test(test_frames),       cmocka_unit_test(test_half_frames),
+        cmocka_unit_test(test_surroundings), cmocka_unit_test(test_pure),
+        cmocka_unit_test(test_converter),    cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_kills_group),  cmocka_unit_test(test_dies_with_parent),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_dead_child_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
