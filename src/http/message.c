@@ -213,7 +213,8 @@ void http_reply_borrowed(struct http_response *response, int status, const char 
 }
 
 void http_reply_json(struct http_response *response, int status, json_t *json) {
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12))
+                      : NULL;
     json_decref(json);
     if (!text) {
         http_reply_error(response, 500, "internal", "the reply could not be written as JSON");

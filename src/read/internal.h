@@ -10,7 +10,8 @@ struct read_task {
     size_t size;
     const uint8_t *pdf; /* the converter's PDF of it, or NULL */
     size_t pdf_size;
-    enum read_format format; /* read_child_dispatch replaces a container's guess by what is inside */
+    enum read_format
+        format; /* read_child_dispatch replaces a container's guess by what is inside */
     const char *filename;
     int render_dpi, max_pages;
     const char *ocr_languages;
@@ -73,7 +74,7 @@ struct flow_cell {
 struct flow_item {
     enum doc_element_kind kind;
     uint8_t level, flags;
-    const char *text; /* words separated by white space; '\n' is a line break */
+    const char *text;        /* words separated by white space; '\n' is a line break */
     struct flow_cell *cells; /* DOC_TABLE */
     size_t n_cells;
     int page_hint; /* slide or sheet number from 0, or -1 */

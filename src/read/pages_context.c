@@ -39,7 +39,7 @@ static void *block_realloc(void *user, void *block, size_t size) {
         memcpy(&old_size, old, sizeof old_size);
     if (size > PAGES_MEMORY_BYTES || state.used_bytes - old_size > PAGES_MEMORY_BYTES - size)
         return NULL;
-    char *grown = realloc(old, HEADER_BYTES + size);
+    char *grown = realloc(old, HEADER_BYTES + size); /* MuPDF's block */
     if (!grown)
         return NULL;
     memcpy(grown, &size, sizeof size);
@@ -59,7 +59,7 @@ static void block_free(void *user, void *block) {
     char *start = (char *)block - HEADER_BYTES;
     memcpy(&size, start, sizeof size);
     state.used_bytes -= size;
-    free(start);
+    free(start); /* MuPDF's block */
 }
 
 static void drop_message(void *user, const char *message) {

@@ -4,8 +4,8 @@
  * this same program, started as `docusearch reader-child …`: a reader (MuPDF, Tesseract, XML; no
  * file system, no network) and a converter (LibreOffice -> PDF; a private folder, no network). They
  * are kept, recycled after a number of documents, and killed at a deadline or when they make no
- * progress. MuPDF, LibreOfficeKit, libxml2, libzip, gumbo, md4c, Tesseract, libwebp are seen in this
- * module alone. */
+ * progress. MuPDF, LibreOfficeKit, libxml2, libzip, gumbo, md4c, Tesseract, libwebp are seen in
+ * this module alone. */
 #ifndef DOCUSEARCH_READ_H
 #define DOCUSEARCH_READ_H
 
@@ -52,7 +52,8 @@ enum read_format read_detect(const void *head, size_t len, const char *filename)
  *   final (ERROR_INPUT, ERROR_LIMIT, ERROR_UNSUPPORTED): password_required, corrupt, no_pages,
  *     too_many_pages, archive_limit, forbidden_xml, unsupported, empty_file, timeout, image_limit
  *   once more (ERROR_INTERNAL): parser_crash, out_of_memory, parser_protocol
- *   ERROR_MISSING: converter_missing; ERROR_CONFLICT: cancelled; ERROR_IO: storage_error, disk_full */
+ *   ERROR_MISSING: converter_missing; ERROR_CONFLICT: cancelled; ERROR_IO: storage_error, disk_full
+ */
 struct read_request {
     int fd;               /* the original, open for reading; borrowed */
     const char *filename; /* its display name */
@@ -76,17 +77,18 @@ bool read_pool_open(struct read_pool **out, const struct settings *settings, int
                     const char *scratch_dir, struct error *err);
 void read_pool_close(struct read_pool *pool); /* kills children; NULL is fine */
 /* The document, now the caller's. Any thread. */
-bool read_document(struct document **out, struct read_pool *pool, const struct read_request *request,
-                   const struct read_sink *sink, struct error *err);
+bool read_document(struct document **out, struct read_pool *pool,
+                   const struct read_request *request, const struct read_sink *sink,
+                   struct error *err);
 
 /* What `/health` and `check` show. Started once, cached. */
 struct read_health {
-    char sandbox_level[64];  /* "seccomp+landlock3", "seccomp", "rlimit", … */
+    char sandbox_level[64];   /* "seccomp+landlock3", "seccomp", "rlimit", … */
     char sandbox_detail[160]; /* what the self-test could not do; "" when all held */
-    bool self_test_passed;   /* a probe child could not open, connect or exec */
-    char office[96];         /* "LibreOfficeKit 7.4.7.2", "soffice", or "" (none) */
-    char ocr[96];            /* "Tesseract 5.3.0 (eng)", or "" */
-    char mupdf[32];          /* "1.21.1" */
+    bool self_test_passed;    /* a probe child could not open, connect or exec */
+    char office[96];          /* "LibreOfficeKit 7.4.7.2", "soffice", or "" (none) */
+    char ocr[96];             /* "Tesseract 5.3.0 (eng)", or "" */
+    char mupdf[32];           /* "1.21.1" */
 };
 void read_health(struct read_health *out, struct read_pool *pool);
 

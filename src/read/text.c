@@ -3,8 +3,9 @@
 
 #include "read/flow.h"
 
-#define MAX_PARAGRAPH 8192 /* longer ones are cut, at a line's or a word's end where there is one  \
-                            */
+#define MAX_PARAGRAPH                                                                              \
+    8192 /* longer ones are cut, at a line's or a word's end where there is one                    \
+          */
 
 static size_t line_end(const char *text, size_t len, size_t i) {
     while (i < len && text[i] != '\n' && text[i] != '\f')

@@ -489,8 +489,7 @@ bool store_list_chunks(struct chunk_row **out, int *n, struct arena *arena, stru
 }
 
 bool store_list_page_chunks(struct chunk_row **out, int *n, struct arena *arena,
-                            struct store *store, const char *doc_id, int page,
-                            struct error *err) {
+                            struct store *store, const char *doc_id, int page, struct error *err) {
     return list_chunks(out, n, arena, store, doc_id, page, true, err);
 }
 

@@ -56,8 +56,8 @@ bool store_check_space(struct store *store, int64_t size_bytes, struct error *er
 enum document_state { DOCUMENT_WAITING, DOCUMENT_READY, DOCUMENT_FAILED };
 struct document_row {
     char doc_id[SHA256_HEX + 1];
-    const char *filename; /* the first name it came under */
-    const char *source_path; /* one path it was ingested from, or "" */
+    const char *filename;       /* the first name it came under */
+    const char *source_path;    /* one path it was ingested from, or "" */
     const char *format, *group; /* "docx", "office" */
     int64_t size_bytes;
     enum document_state state;
@@ -78,7 +78,7 @@ struct chunk_row {
     int first_page, last_page; /* from 1; 0 unknown */
     const char *text;
     const char *heading_path; /* the caller's; not searched */
-    const void *places; /* doc_places_encode's bytes */
+    const void *places;       /* doc_places_encode's bytes */
     size_t places_len;
 };
 enum job_state { JOB_QUEUED, JOB_PROCESSING, JOB_COMPLETED, JOB_FAILED, JOB_CANCELLED };
@@ -90,7 +90,7 @@ struct job_row {
     enum job_state state;
     int attempts, max_attempts; /* an attempt is counted when it begins */
     int64_t created_ms, started_ms, finished_ms, not_before_ms; /* wall */
-    const char *error_code, *error_text; /* of the last attempt, or "" */
+    const char *error_code, *error_text;                        /* of the last attempt, or "" */
     bool cancel_asked;
     int n_pages;
 };
@@ -128,8 +128,8 @@ bool store_find_source(char doc_id[SHA256_HEX + 1], bool *found, struct store *s
                        const char *path, struct error *err);
 enum store_sort { SORT_NEWEST, SORT_OLDEST, SORT_NAME_ASC, SORT_NAME_DESC };
 struct store_list_query {
-    const char *search; /* part of the filename or title, case folded; NULL or "" all */
-    const char *group;  /* "pdf", "office", "text", "images"; NULL or "all" all */
+    const char *search;   /* part of the filename or title, case folded; NULL or "" all */
+    const char *group;    /* "pdf", "office", "text", "images"; NULL or "all" all */
     enum store_sort sort; /* ties by id: stable */
     int limit, offset;
 };
@@ -143,8 +143,8 @@ bool store_list_chunks(struct chunk_row **out, int *n, struct arena *arena, stru
 /* Those that stand on a page (from 1), with places. */
 bool store_list_page_chunks(struct chunk_row **out, int *n, struct arena *arena,
                             struct store *store, const char *doc_id, int page, struct error *err);
-bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena,
-                      struct store *store, int64_t row_id, struct error *err);
+bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena, struct store *store,
+                      int64_t row_id, struct error *err);
 struct store_counts {
     int64_t documents, ready, failed, partial, pages, chunks;
     int64_t jobs[5]; /* by enum job_state */
@@ -201,7 +201,7 @@ struct search_filter {
     int n_doc_ids;
     const char *const *formats; /* names or groups; NULL: any */
     int n_formats;
-    const char *folder;         /* prefix of a source path; NULL: any */
+    const char *folder;                 /* prefix of a source path; NULL: any */
     int64_t added_from_ms, added_to_ms; /* 0: open */
     int page_from, page_to;             /* from 1; 0: open */
 };
