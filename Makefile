@@ -38,11 +38,10 @@ lint: setup-test
 format: setup-test
 	clang-format -i $$(find src tests fuzz bench -name '*.[ch]')
 
-# Every fuzz target for FUZZ_SECONDS each (60).
+# Every fuzz target for FUZZ_SECONDS each.
+FUZZ_SECONDS := 60
 fuzz: setup-test
-	[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dfuzz=true
-	ninja -C build-fuzz
-	scripts/fuzz.sh build-fuzz
+	fuzz/run.sh $(FUZZ_SECONDS)
 
 bench: all
 	bench/run.sh $(BUILD)

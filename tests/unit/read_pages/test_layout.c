@@ -71,7 +71,7 @@ static void columns(void **state) {
             "right column goes on and on too to its end.");
     }
     put(&pages, 0, 50, 240, 10, 0,
-        "below the columns one line of text that runs across all of the page to its other side, yes");
+        "below the columns one line of text that runs across the page to its other side, yes");
     struct buf text = {0};
     buf_puts(&text, "title A wide title for both\nparagraph");
     for (int i = 0; i < 6; i++)
