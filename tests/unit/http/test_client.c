@@ -8,7 +8,6 @@
 
 static size_t n_received;
 static char received_name[64];
-static struct http_multipart *multipart;
 
 static bool on_begin(void *ctx, const struct http_part *part, struct error *err) {
     (void)ctx;
@@ -34,9 +33,8 @@ static bool on_end(void *ctx, struct error *err) {
 
 static bool sink(struct http_request *request, const void *data, size_t len,
                  struct http_response *response, struct error *err) {
-    (void)request;
     (void)response;
-    return http_multipart_write(multipart, data, len, err);
+    return http_multipart_write(request->user, data, len, err);
 }
 
 static void begin(void *ctx, struct http_request *request, struct http_plan *plan,
@@ -46,10 +44,12 @@ static void begin(void *ctx, struct http_request *request, struct http_plan *pla
     plan->max_body_bytes = 16 << 20;
     if (strcmp(request->path, "/upload") == 0) {
         struct http_part_sink parts = {NULL, on_begin, on_data, on_end};
+        struct http_multipart *multipart;
         struct error err;
         n_received = 0;
         assert_true(
             http_multipart_open(&multipart, http_header(request, "Content-Type"), &parts, &err));
+        request->user = multipart;
         plan->sink = sink;
     }
 }
@@ -78,9 +78,7 @@ static void handle(void *ctx, struct http_request *request, struct http_response
 
 static void end(void *ctx, struct http_request *request) {
     (void)ctx;
-    (void)request;
-    http_multipart_free(multipart);
-    multipart = NULL;
+    http_multipart_free(request->user);
 }
 
 static struct http_server *server;
