@@ -6,13 +6,15 @@
 
 struct marking {
     struct buf ranges; /* of struct text_range */
-    int n_terms;
+    const struct lexical_query *query;
+    bool common_too; /* there is nothing but function words to mark */
 };
 
 static void mark(void *ctx, int term_i, uint32_t start, uint32_t end) {
     struct marking *marking = ctx;
     struct text_range range = {start, end};
-    if (term_i < marking->n_terms)
+    const struct lexical_query *query = marking->query;
+    if (term_i < query->n_terms && (marking->common_too || !query->terms[term_i].common))
         buf_append(&marking->ranges, &range, sizeof range);
 }
 
@@ -25,7 +27,9 @@ static int by_start(const void *a, const void *b) {
 
 void lexical_highlight(struct text_range **out, int *n, struct arena *arena,
                        const struct lexical_query *query, const char *text, size_t len) {
-    struct marking marking = {.n_terms = query->n_terms};
+    struct marking marking = {.query = query, .common_too = true};
+    for (int i = 0; i < query->n_terms; i++)
+        marking.common_too = marking.common_too && query->terms[i].common;
     uint32_t tf[LEXICAL_MAX_TERMS], n_positions;
     *out = NULL;
     *n = 0;

@@ -217,7 +217,8 @@ struct lexical_hit {
 bool lexical_search(struct lexical_hit **out, int *n, struct arena *arena, struct store *store,
                     const struct lexical_query *query, const struct search_filter *filter,
                     int limit, struct error *err);
-/* Byte ranges of text that match the query's terms, ascending, not overlapping. */
+/* Byte ranges of text that match the query's terms, ascending, not overlapping. English function
+ * words are marked only where the query has nothing else. */
 struct text_range {
     uint32_t start, end;
 };

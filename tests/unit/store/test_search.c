@@ -134,6 +134,8 @@ static void highlights_are_what_was_found(void **state) {
     highlighted(arena, "\"a a\"", "a a a b a", "[a a a]");
     highlighted(arena, "aero*", "Aerodynamics, aer", "[Aerodynamics]");
     highlighted(arena, "wing -tail", "wing tail", "[wing]");
+    highlighted(arena, "revenue in Asia", "revenue in all of Asia", "[revenue][Asia]");
+    highlighted(arena, "to be or not to be", "what is to be is", "[to][be]");
     highlighted(arena, "\u6587\u5b57", "\u4e2d\u6587\u5b57\u5178", "[\u6587\u5b57]");
     highlighted(arena, "\u4e2d\u6587\u5b57", "\u4e2d\u6587\u5b57\u5178", "[\u4e2d\u6587\u5b57]");
     highlighted(arena, "\u6587", "\u4e2d\u6587\u5b57", "[\u6587]");
