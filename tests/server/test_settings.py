@@ -218,7 +218,7 @@ def test_a_host_beyond_this_machine_needs_a_key_or_insecure(start, tmp_path):
     said = refused(tmp_path, WORKER_HOST="0.0.0.0")
     assert "--insecure" in said and "API_KEY" in said
     assert start(WORKER_HOST="0.0.0.0", API_KEY="k").get("/health").status == 200
-    assert start("--insecure", name="data2", WORKER_HOST="0.0.0.0").get("/jobs").status == 200
+    assert start(name="data2", WORKER_HOST="0.0.0.0", INSECURE="1").get("/jobs").status == 200
 
 
 def test_cors_origin(start):

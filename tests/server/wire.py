@@ -9,6 +9,7 @@ import time
 class Wire:
     def __init__(self, port, timeout=15):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.said = b""
 
     def send(self, data):
         """False when the other end has closed."""
@@ -44,13 +45,15 @@ class Wire:
         return int(head.split()[1]) if head.startswith(b"HTTP/1.") else 0
 
     def closed(self, seconds):
-        """Whether the other end closes within that time; what it still says is read away."""
+        """Whether the other end closes within that time; what it still says is in `said`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.socket.settimeout(max(0.01, deadline - time.monotonic()))
             try:
-                if not self.socket.recv(65536):
+                got = self.socket.recv(65536)
+                if not got:
                     return True
+                self.said += got
             except TimeoutError:
                 return False
             except OSError:
