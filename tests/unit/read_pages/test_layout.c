@@ -80,8 +80,8 @@ static void columns(void **state) {
     for (int i = 0; i < 6; i++)
         buf_puts(&text, " right column goes on and on too to its end.");
     buf_puts(&text,
-             "\nparagraph below the columns one line of text that runs across all of the page to "
-             "its other side, yes\n");
+             "\nparagraph below the columns one line of text that runs across the page to its other "
+             "side, yes\n");
     expect(&pages, text.data);
     buf_fini(&text);
 }
