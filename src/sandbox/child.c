@@ -86,8 +86,8 @@ static void limit_resources(enum sandbox_kind kind) {
 #ifndef SANDBOX_SANITIZED
     rlim_t memory = (rlim_t)(pure ? SANDBOX_MEMORY_PURE : SANDBOX_MEMORY_CONVERTER);
     limit(RLIMIT_AS, memory, memory);
-#endif
     limit(RLIMIT_FSIZE, pure ? 0 : FILE_SIZE_CONVERTER, pure ? 0 : FILE_SIZE_CONVERTER);
+#endif
     signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error, not the end */
     limit(RLIMIT_NOFILE, pure ? 16 : 512, pure ? 16 : 512);
 }

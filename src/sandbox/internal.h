@@ -7,7 +7,8 @@
 #include <sys/types.h>
 
 /* A sanitizer's runtime reserves terabytes of addresses and makes system calls of its own: the
- * address limit is left out and the filter refuses instead of killing. */
+ * address limit is left out and the filter refuses instead of killing. Its report goes to standard
+ * error, which may be a file: the limit of a file's size is left out as well. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANDBOX_SANITIZED 1
 #elif defined(__has_feature)
