@@ -9,36 +9,6 @@
 #include <string.h>
 #include <strings.h>
 
-bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
-                 struct error *err) {
-    struct corpus *corpus = mem_alloc(sizeof *corpus);
-    corpus->settings = settings;
-    for (int i = 0; i < CORPUS_STRIPES; i++)
-        lock_init(&corpus->stripes[i], LOCK_CORPUS);
-    if (holder_url)
-        *holder_url = NULL;
-    if (!dir_make(settings->data_dir, err) || !dir_make(settings->uploads_dir, err) ||
-        !store_lock_take(&corpus->lock, holder_url, settings->data_dir, err) ||
-        !store_open(&corpus->store, settings->data_dir, err))
-        goto fail;
-    int n_lost = 0;
-    if (!store_check(corpus->store, &n_lost, err))
-        goto fail;
-    if (n_lost > 0)
-        log_warn("%d documents have lost their original and are marked failed", n_lost);
-    int n_workers = settings->n_workers > 0 ? settings->n_workers : cpu_count();
-    if (n_workers > 8)
-        n_workers = 8;
-    if (!read_pool_open(&corpus->readers, settings, n_workers, store_tmp_dir(corpus->store), err) ||
-        !queue_open(&corpus->queue, corpus->store, n_workers, corpus_ingest, corpus, err))
-        goto fail;
-    *out = corpus;
-    return true;
-fail:
-    corpus_close(corpus);
-    return false;
-}
-
 bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err) {
     return store_lock_set_url(corpus->lock, url, err);
 }
@@ -102,6 +72,17 @@ static bool list_has(const char *list, const char *word) {
     return false;
 }
 
+/* Does word name this format: by its name, its group or one of its extensions? */
+static bool names_format(const char *word, size_t len, const struct read_format_info *info) {
+    char one[16];
+    if (len >= sizeof one)
+        return false;
+    memcpy(one, word, len);
+    one[len] = '\0';
+    return strcasecmp(one, info->name) == 0 || strcasecmp(one, info->group) == 0 ||
+           list_has(info->extensions, one);
+}
+
 bool corpus_allows(const struct corpus *corpus, enum read_format format) {
     const char *allowed = corpus->settings->supported_formats;
     if (format == FORMAT_UNKNOWN)
@@ -109,19 +90,33 @@ bool corpus_allows(const struct corpus *corpus, enum read_format format) {
     if (!allowed || !*allowed)
         return true;
     const struct read_format_info *info = read_format_lookup(format);
-    if (list_has(allowed, info->name) || list_has(allowed, info->group))
-        return true;
-    const char *extension = info->extensions;
-    while (*extension) {
-        char one[16];
-        size_t n = strcspn(extension, " ");
-        snprintf(one, sizeof one, "%.*s", (int)n, extension);
-        if (list_has(allowed, one))
+    while (*allowed) {
+        size_t n = strcspn(allowed, ", ");
+        if (names_format(allowed, n, info))
             return true;
-        extension += n;
-        extension += strspn(extension, " ");
+        allowed += n;
+        allowed += strspn(allowed, ", ");
     }
     return false;
+}
+
+/* Every word of SUPPORTED_FORMATS must name something. */
+static bool check_formats(const struct settings *settings, struct error *err) {
+    const char *word = settings->supported_formats ? settings->supported_formats : "";
+    while (*word) {
+        size_t n = strcspn(word, ", ");
+        bool known = n == 0;
+        for (int format = FORMAT_UNKNOWN + 1; format < FORMAT_N && !known; format++)
+            known = names_format(word, n, read_format_lookup((enum read_format)format));
+        if (!known)
+            return error_set(err, ERROR_INPUT,
+                             "SUPPORTED_FORMATS names '%.*s', which is no format, extension or "
+                             "group (pdf, office, text, images)",
+                             (int)n, word);
+        word += n;
+        word += strspn(word, ", ");
+    }
+    return true;
 }
 
 bool corpus_takes_name(const struct corpus *corpus, const char *filename) {
@@ -133,6 +128,37 @@ bool corpus_takes_name(const struct corpus *corpus, const char *filename) {
         if (list_has(info->extensions, dot + 1))
             return corpus_allows(corpus, info->format);
     }
+    return false;
+}
+
+bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
+                 struct error *err) {
+    struct corpus *corpus = mem_alloc(sizeof *corpus);
+    corpus->settings = settings;
+    for (int i = 0; i < CORPUS_STRIPES; i++)
+        lock_init(&corpus->stripes[i], LOCK_CORPUS);
+    if (holder_url)
+        *holder_url = NULL;
+    if (!check_formats(settings, err) || !dir_make(settings->data_dir, err) ||
+        !dir_make(settings->uploads_dir, err) ||
+        !store_lock_take(&corpus->lock, holder_url, settings->data_dir, err) ||
+        !store_open(&corpus->store, settings->data_dir, err))
+        goto fail;
+    int n_lost = 0;
+    if (!store_check(corpus->store, &n_lost, err))
+        goto fail;
+    if (n_lost > 0)
+        log_warn("%d documents have lost their original and are marked failed", n_lost);
+    int n_workers = settings->n_workers > 0 ? settings->n_workers : cpu_count();
+    if (n_workers > 8)
+        n_workers = 8;
+    if (!read_pool_open(&corpus->readers, settings, n_workers, store_tmp_dir(corpus->store), err) ||
+        !queue_open(&corpus->queue, corpus->store, n_workers, corpus_ingest, corpus, err))
+        goto fail;
+    *out = corpus;
+    return true;
+fail:
+    corpus_close(corpus);
     return false;
 }
 

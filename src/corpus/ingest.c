@@ -225,6 +225,8 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
     struct ingest in = {
         .corpus = ctx, .job = job, .row = queue_job_row(job), .arena = arena_new(0)};
     int64_t begun_ms = time_mono_ms();
+    metric_observe("docusearch_queue_wait_seconds", NULL, "Time a job waited before an attempt.",
+                   (double)(in.row->started_ms - in.row->created_ms) / 1000);
     queue_job_progress(job, "parsing", PROGRESS_PARSING, 0, 0);
     struct document *doc = NULL;
     bool ok = read_original(&doc, &in, err);

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_id,
                    struct error *err) {
@@ -50,7 +50,9 @@ static bool find_by_path(char doc_id[SHA256_HEX + 1], bool *found, bool *is_sour
         goto end;
     *found = false;
     struct error unreadable;
-    if (access(path, R_OK) == 0 && file_sha256(doc_id, &size_bytes, path, &unreadable) &&
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+        file_sha256(doc_id, &size_bytes, path, &unreadable) &&
         !store_find_document(&row, found, arena, corpus->store, doc_id, err))
         goto end;
     if (!*found && has_source) {

@@ -40,16 +40,29 @@ static void words_of_range(uint32_t *first, uint32_t *last, const struct answer 
     *last = low;
 }
 
-/* The page with most of the found words; of several, the first. */
-static int best_page(const struct answer *answer) {
+static bool page_wanted(int page, const struct search_filter *filter) {
+    return (filter->page_from == 0 || page >= filter->page_from) &&
+           (filter->page_to == 0 || page <= filter->page_to);
+}
+
+/* The page that the filter lets through with most of the found words; of several, the first. A
+ * passage whose found words all stand on other pages has none: -1. */
+static int best_page(const struct answer *answer, const struct search_filter *filter) {
     int best = answer->chunk.first_page, best_n = 0;
+    if (best < filter->page_from)
+        best = filter->page_from;
     int current = 0, current_n = 0;
+    bool elsewhere = false;
     for (int i = 0; i < answer->n_found; i++) {
         uint32_t first, last;
         words_of_range(&first, &last, answer, answer->found[i]);
         if (first == last)
             continue;
         int page = (int)answer->words[first].page_i + 1;
+        if (!page_wanted(page, filter)) {
+            elsewhere = true;
+            continue;
+        }
         if (page != current) {
             current = page;
             current_n = 0;
@@ -199,7 +212,7 @@ static bool fill_boxes(struct search_result *out, struct arena *arena, struct co
 
 static bool load_answer(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
                         const struct lexical_query *query, const struct lexical_hit *hit,
-                        struct error *err) {
+                        const struct search_filter *filter, struct error *err) {
     memset(out, 0, sizeof *out);
     out->hit = *hit;
     if (!store_find_chunk(&out->chunk, found, arena, corpus->store, hit->chunk_row_id, err))
@@ -208,7 +221,7 @@ static bool load_answer(struct answer *out, bool *found, struct arena *arena, st
         return true; /* removed since */
     if (!mark_answer(out, arena, query, err))
         return false;
-    out->page = best_page(out);
+    out->page = best_page(out, filter);
     return true;
 }
 
@@ -254,9 +267,9 @@ static bool gather(struct search_reply *out, struct arena *arena, struct corpus 
             break;
         struct answer answer;
         bool found;
-        if (!load_answer(&answer, &found, arena, corpus, query, &hits[i], err))
+        if (!load_answer(&answer, &found, arena, corpus, query, &hits[i], &request->filter, err))
             return false;
-        if (!found || seen_page(out, &answer))
+        if (!found || answer.page < 0 || seen_page(out, &answer))
             continue;
         struct search_result *result = &out->results[out->n_results];
         if (!fill_result(result, &found, arena, corpus, query, &answer, err))

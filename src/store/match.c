@@ -39,6 +39,8 @@ struct matcher {
 };
 
 static unsigned bucket_of(const char *text, size_t len) {
+    if (len == 0) /* a word of combining marks alone folds to nothing */
+        return 0;
     unsigned first = (unsigned char)text[0], last = (unsigned char)text[len - 1];
     return (first * 7 + last * 3 + (unsigned)len) % N_BUCKETS;
 }

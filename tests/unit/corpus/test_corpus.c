@@ -154,6 +154,50 @@ static void test_a_page_is_marked_whole(void **state) {
     arena_free(arena);
 }
 
+/* A passage over two pages answers for the page that the filter lets through, or not at all. */
+static void test_page_filter(void **state) {
+    struct fixture *f = *state;
+    upload(f, "a.txt", "First page, osprey.\n\f\nSecond page, goshawk.\n");
+    drain(f);
+    static const struct {
+        const char *query;
+        int from, to, page;
+    } cases[] = {
+        {"osprey goshawk", 0, 0, 1}, {"osprey goshawk", 2, 0, 2}, {"osprey goshawk", 1, 1, 1},
+        {"goshawk", 0, 1, 0},        {"goshawk", 2, 2, 2},        {"osprey", 3, 0, 0},
+    };
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        struct arena *arena = arena_new(0);
+        struct search_request request = {
+            .query = cases[i].query,
+            .n_results = 10,
+            .filter = {.page_from = cases[i].from, .page_to = cases[i].to}};
+        struct search_reply reply;
+        struct error err;
+        assert_true(corpus_search(&reply, arena, f->corpus, &request, &err));
+        assert_int_equal(reply.n_results, cases[i].page > 0);
+        if (reply.n_results > 0)
+            assert_int_equal(reply.results[0].page, cases[i].page);
+        arena_free(arena);
+    }
+}
+
+static void test_formats_setting(void **state) {
+    struct fixture *f = *state;
+    struct corpus *corpus;
+    struct error err;
+    corpus_close(f->corpus);
+    f->corpus = NULL;
+    f->settings.supported_formats = "pdf, nonsense";
+    assert_false(corpus_open(&corpus, NULL, &f->settings, &err));
+    assert_non_null(strstr(err.text, "nonsense"));
+    f->settings.supported_formats = "md,images";
+    open_corpus(f);
+    assert_true(corpus_takes_name(f->corpus, "a.md"));
+    assert_true(corpus_takes_name(f->corpus, "b.JPG"));
+    assert_false(corpus_takes_name(f->corpus, "c.txt"));
+}
+
 static void test_same_bytes_are_one_document(void **state) {
     struct fixture *f = *state;
     struct added first = upload(f, "a.txt", "one and the same\n");
@@ -363,6 +407,8 @@ int main(int argc, char **argv) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(test_add_and_find),
         TEST(test_a_page_is_marked_whole),
+        TEST(test_page_filter),
+        TEST(test_formats_setting),
         TEST(test_same_bytes_are_one_document),
         TEST(test_refusals),
         TEST(test_names_are_made_fit),
