@@ -79,9 +79,10 @@ static void columns(void **state) {
     buf_puts(&text, "\nparagraph");
     for (int i = 0; i < 6; i++)
         buf_puts(&text, " right column goes on and on too to its end.");
-    buf_puts(&text,
-             "\nparagraph below the columns one line of text that runs across the page to its other "
-             "side, yes\n");
+    buf_puts(
+        &text,
+        "\nparagraph below the columns one line of text that runs across the page to its other "
+        "side, yes\n");
     expect(&pages, text.data);
     buf_fini(&text);
 }
