@@ -72,7 +72,7 @@ static int best_page(const struct answer *answer, const struct search_filter *fi
             best = page;
         }
     }
-    return best;
+    return elsewhere && best_n == 0 ? -1 : best;
 }
 
 char *corpus_heading(struct arena *arena, const char *headings, uint32_t off) {
