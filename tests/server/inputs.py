@@ -19,7 +19,7 @@ LAUGHS = ('<!DOCTYPE lolz [<!ENTITY a "ha">' +
 PASSWD = '<!DOCTYPE d [<!ENTITY passwd SYSTEM "file:///etc/passwd">]>'
 
 
-# ---- ZIP ------------------------------------------------------------------------------------------
+# ---- ZIP -----------------------------------------------------------------------------------------
 
 def zipped(parts, stored=()):
     """parts: name → text or bytes, in this order."""
@@ -66,7 +66,7 @@ def entries_of(parts, flags=0):
             for name, data in parts.items()]
 
 
-# ---- OOXML ----------------------------------------------------------------------------------------
+# ---- OOXML ---------------------------------------------------------------------------------------
 
 def content_types(*overrides, doctype=""):
     parts = "".join(f'<Override PartName="{part}" ContentType="{OOXML}{kind}+xml"/>'
@@ -234,7 +234,7 @@ def pptx_with_doctype():
     })
 
 
-# ---- OpenDocument and EPUB ------------------------------------------------------------------------
+# ---- OpenDocument and EPUB -----------------------------------------------------------------------
 
 def odt(body, doctype="", manifest=""):
     office = "urn:oasis:names:tc:opendocument:xmlns:"
@@ -299,7 +299,7 @@ def rtf_with_links(word, url):
             f"{url}/template.dot" + "}}").encode()
 
 
-# ---- compound files (OLE), [MS-CFB] ---------------------------------------------------------------
+# ---- compound files (OLE), [MS-CFB] --------------------------------------------------------------
 
 FREE, END, IS_FAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
@@ -348,7 +348,7 @@ def encrypted_word():
                      "1Table": bytes(4096)})
 
 
-# ---- pictures -------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------
 
 def chunk(kind, data):
     return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
@@ -409,7 +409,7 @@ def tiff(n_frames, width=1, height=1, loop=False):
     return bytes(out)
 
 
-# ---- texts ----------------------------------------------------------------------------------------
+# ---- texts ---------------------------------------------------------------------------------------
 
 def words(n, seed=1):
     """n words of a small vocabulary, the same for the same seed."""

@@ -53,7 +53,7 @@ def good(*texts):
     return write(bodies_of(texts))
 
 
-# ---- damaged --------------------------------------------------------------------------------------
+# ---- damaged -------------------------------------------------------------------------------------
 
 def truncated(word, before):
     """Forty pages with the page tree in front, cut off in the middle of the 24th."""
@@ -170,7 +170,7 @@ def active(word, url):
     return write(bodies)
 
 
-# ---- encrypted ------------------------------------------------------------------------------------
+# ---- encrypted -----------------------------------------------------------------------------------
 
 def rc4(key, data):
     state = list(range(256))

@@ -14,6 +14,7 @@ import pytest
 
 import inputs
 import inputs_pdf as pdfs
+from conftest import stop_whole
 from running import CORPUS, Running
 
 N_WORKERS = 2
@@ -56,7 +57,8 @@ def server(tmp_path_factory):
     server = Running(tmp_path_factory.mktemp("bad") / "data", WORKER_THREADS=str(N_WORKERS))
     assert server.get("/health").status == 200  # asks LibreOffice its name, once
     yield server
-    server.stop()
+    assert stop_whole(server) == 0
+    assert "Sanitizer" not in server.log and "runtime error" not in server.log
 
 
 def settle(server):
@@ -91,7 +93,7 @@ def word_of(name):
     return "q" + "".join(c for c in name if c.isalpha())
 
 
-# ---- the table --------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 # ends: what may become of it: "415 unsupported_type" at the upload, "failed corrupt", "completed",
 # "partial" (read, with a warning that says what is missing). found: its word leads to it.
@@ -428,7 +430,7 @@ def test_encrypted_pdf_of_others(server):
     settle(server)
 
 
-# ---- nothing is fetched -------------------------------------------------------------------------
+# ---- nothing is fetched --------------------------------------------------------------------------
 
 LINKING = {
     "a.docx": inputs.docx_with_links,
@@ -472,7 +474,7 @@ def test_linked_picture_of_others(server, canary):
     assert job["state"] == "completed"
 
 
-# ---- names --------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 # The name as it is sent; the name that is shown then.
 NAMES = {
@@ -582,7 +584,7 @@ def test_members_climb_nowhere(server, tmp_path):
     settle(server)
 
 
-# ---- again --------------------------------------------------------------------------------------
+# ---- again ---------------------------------------------------------------------------------------
 
 def test_failed_is_not_tried_again_by_itself(server):
     job, _ = server.read(pdfs.garbage(21), "again.pdf")

@@ -86,7 +86,7 @@ def empty(request, tmp_path):
         assert stop_whole(running) == 0
 
 
-# ---- help and usage -------------------------------------------------------------------------------
+# ---- help and usage ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(tmp_path, command):
@@ -126,7 +126,7 @@ def test_usage_errors(tmp_path, arguments):
     assert all(a in err or "cancel ID" in err for a in strange)
 
 
-# ---- the same answers with and without a server -----------------------------------------------------
+# ---- the same answers with and without a server --------------------------------------------------
 
 ASKING = [
     ["list"], ["list", "-n", "1", "--sort", "name_asc"], ["list", "harbour"],
@@ -167,7 +167,7 @@ def test_same_answers(filled):
         assert stop_whole(running) == 0
 
 
-# ---- what they print --------------------------------------------------------------------------------
+# ---- what they print -----------------------------------------------------------------------------
 
 def test_list(shell):
     out, err = shell.run("list")
@@ -252,12 +252,12 @@ def test_failures(shell, arguments, said):
 
 def test_full_output_is_a_failure(shell):
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([PROGRAM, "list"], env=shell.env, stdout=full, stdin=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run([PROGRAM, "list"], env=shell.env, stdout=full, timeout=60,
+                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert done.returncode == 1
 
 
-# ---- add, rm, jobs: what changes ------------------------------------------------------------------
+# ---- add, rm, jobs: what changes -----------------------------------------------------------------
 
 def test_add_a_folder(empty, tmp_path):
     folder = write(tmp_path / "files", {
@@ -273,8 +273,8 @@ def test_add_a_folder(empty, tmp_path):
     assert out == "" and "5 added, 0 known already, 0 failed, " in err and "left out" in err
     assert "\x1b" not in err
     names = [document["filename"] for document in empty.json("list")["documents"]]
-    assert sorted(names) == sorted(["one.txt", "two.md", "THREE.TXT", "\u00fcml\u00e4ut na\u00efve.txt",
-                                    "bad_[31mname.txt"])
+    assert sorted(names) == sorted(["one.txt", "two.md", "THREE.TXT", "bad_[31mname.txt",
+                                    "\u00fcml\u00e4ut na\u00efve.txt"])
     reply = empty.json("add", str(folder))
     assert {d["status"] for d in reply["documents"]} == {"known"} and len(reply["documents"]) == 5
     out, err = empty.run("add", "--quiet", str(folder))
@@ -406,7 +406,7 @@ def test_interrupted_add_goes_on_later(tmp_path):
         assert stop_whole(running) == 0
 
 
-# ---- serve ------------------------------------------------------------------------------------------
+# ---- serve ---------------------------------------------------------------------------------------
 
 def wait_gone(pids, seconds=5):
     deadline = time.monotonic() + seconds
@@ -454,12 +454,14 @@ def test_stops_within_seconds(tmp_path, how, busy):
         time.sleep(0.5)
     children = running.children()
     assert children
+    private = [os.path.realpath(path) for path in (tmp_path / "data" / "tmp").iterdir()]
     begun = time.monotonic()
     assert running.stop(how) == 0
     assert time.monotonic() - begun < 5
     wait_gone(children, 1)
     assert f"{how.name}: stopping" in running.log
     assert not list((tmp_path / "data" / "tmp").iterdir())
+    assert not [path for path in private if os.path.exists(path)]
     if busy:  # left waiting, and without an attempt of theirs counted
         waiting = {job["job_id"]: job for job in Shell(tmp_path / "data").json("jobs")["jobs"]}
         assert waiting[jobs[0]]["state"] == "queued" and waiting[jobs[0]]["attempts"] == 0

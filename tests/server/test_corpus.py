@@ -1,5 +1,5 @@
-"""Real documents, all of them: each is read whole and found by what stands in it, on its page and at
-its place. They are found at ../shared/corpus beside the project (DOCUSEARCH_CORPUS overrides)."""
+"""Real documents, all of them: each is read whole and found by what stands in it, on its page and
+at its place. They lie at ../shared/corpus beside the project (DOCUSEARCH_CORPUS overrides)."""
 
 import hashlib
 import html
@@ -189,7 +189,7 @@ def test_scans_are_recognised(server):
             assert [page["ocr"] for page in pages] == [True], file
 
 
-# ---- places -------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 # Where a word stands on its page, measured by hand on the picture (a twentieth of the page either
 # way): file, word, middle of its box.
@@ -267,7 +267,7 @@ def test_words_stand_where_poppler_sees_them(server, file, wanted):
     assert n_theirs > 10 and n_ours / n_theirs >= wanted, (n_ours, n_theirs)
 
 
-# ---- the order and the joining of words -----------------------------------------------------------
+# ---- the order and the joining of words ----------------------------------------------------------
 
 # Texts that follow each other in this order in the document's Markdown.
 ORDERS = {
