@@ -101,9 +101,9 @@ struct search_result {
     int rank; /* from 1 */
     double score;
     struct document_row document;
-    int page;  /* from 1; 0 unknown */
-    int chunk; /* ordinal */
-    const char *heading_path; /* at the passage's best place */
+    int page;                      /* from 1; 0 unknown */
+    int chunk;                     /* ordinal */
+    const char *heading_path;      /* at the passage's best place */
     const char *preview;           /* about 300 bytes of the passage around its best place */
     struct text_range *highlights; /* bytes of preview */
     int n_highlights;

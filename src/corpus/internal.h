@@ -8,7 +8,6 @@
 
 #define CORPUS_STRIPES 64
 #define CORPUS_JOB_INGEST "ingest"
-#define CORPUS_MAX_ATTEMPTS 3
 #define FILENAME_MAX_BYTES 255
 
 struct corpus {

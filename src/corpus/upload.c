@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define HEAD_BYTES 4096
+#define EXTENSION_MAX_BYTES 16
 #define COPY_BYTES (256 * 1024)
 
 struct corpus_upload {
@@ -25,6 +26,17 @@ struct corpus_upload {
     enum read_format format; /* FORMAT_UNKNOWN until the head is whole */
 };
 
+/* To FILENAME_MAX_BYTES, at the stem's end: the extension says what the file is. */
+static void cut_filename(char *name) {
+    size_t len = strlen(name);
+    if (len <= FILENAME_MAX_BYTES)
+        return;
+    const char *dot = strrchr(name, '.');
+    size_t extension = dot && strlen(dot) <= EXTENSION_MAX_BYTES ? strlen(dot) : 0;
+    size_t stem = utf8_cut(name, len - extension, FILENAME_MAX_BYTES - extension);
+    memmove(name + stem, name + len - extension, extension + 1);
+}
+
 /* The last path component, made fit to show and to store. Backslashes separate too: some browsers
  * send whole Windows paths. */
 static const char *clean_filename(struct arena *arena, const char *name) {
@@ -38,7 +50,7 @@ static const char *clean_filename(struct arena *arena, const char *name) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '/')
             *p = '_';
     }
-    clean[utf8_cut(clean, strlen(clean), FILENAME_MAX_BYTES)] = '\0';
+    cut_filename(clean);
     return *clean && strcmp(clean, ".") != 0 && strcmp(clean, "..") != 0 ? clean : "unnamed";
 }
 

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_ATTEMPTS 3
+#define MAX_ATTEMPTS 2
 
 static void name_run(char out[QUEUE_RUN_ID], const struct queue *queue) {
     char *facts = mem_printf("%ld %" PRId64 " %" PRId64 " %p", (long)getpid(), time_wall_ms(),

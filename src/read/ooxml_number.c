@@ -192,6 +192,8 @@ static size_t put_bracket(struct buf *out, const char *code, size_t len, size_t 
 }
 
 static void put_date(struct buf *out, const struct moment *at, const char *code, size_t len) {
+    if (len == 0)
+        return;
     bool half = memmem(code, len, "AM/PM", 5) != NULL || memmem(code, len, "am/pm", 5) != NULL ||
                 memmem(code, len, "A/P", 3) != NULL;
     int hour = (int)(at->seconds / 3600);

@@ -263,6 +263,24 @@ static void test_names_are_made_fit(void **state) {
     }
 }
 
+static void test_long_names_keep_their_extension(void **state) {
+    struct fixture *f = *state;
+    char name[600], wanted[256];
+    memset(name, 'n', sizeof name);
+    snprintf(name + 590, sizeof name - 590, ".txt");
+    memset(wanted, 'n', sizeof wanted);
+    snprintf(wanted + 251, sizeof wanted - 251, ".txt");
+    struct added added = upload(f, name, "a long name\n");
+    struct arena *arena = arena_new(0);
+    struct document_row row;
+    bool found;
+    struct error err;
+    assert_true(
+        store_find_document(&row, &found, arena, corpus_store(f->corpus), added.doc_id, &err));
+    assert_string_equal(row.filename, wanted);
+    arena_free(arena);
+}
+
 static void test_remove(void **state) {
     struct fixture *f = *state;
     struct added added = upload(f, "a.txt", "a word like zirconium\n");
@@ -412,6 +430,7 @@ int main(int argc, char **argv) {
         TEST(test_same_bytes_are_one_document),
         TEST(test_refusals),
         TEST(test_names_are_made_fit),
+        TEST(test_long_names_keep_their_extension),
         TEST(test_remove),
         TEST(test_paths),
         TEST(test_failed_document_can_be_sent_again),
