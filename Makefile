@@ -2,7 +2,7 @@
 BUILD := build
 TEST_BUILD := build-test
 
-.PHONY: all setup setup-test build-test test demo lint format fuzz bench install clean
+.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench install clean
 
 all: setup $(BUILD)/build.ninja
 	ninja -C $(BUILD) docusearch
@@ -43,6 +43,10 @@ FUZZ_SECONDS := 60
 fuzz: setup-test
 	fuzz/run.sh $(FUZZ_SECONDS)
 
+# The whole suite under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+sanitize: setup-test
+	scripts/sanitize.sh asan tsan
+
 bench: all
 	bench/run.sh $(BUILD)
 
@@ -50,4 +54,4 @@ install: all
 	meson install --no-rebuild -C $(BUILD)
 
 clean:
-	rm -rf $(BUILD) $(TEST_BUILD) build-lint build-fuzz
+	rm -rf $(BUILD) $(TEST_BUILD) build-lint build-fuzz build-asan build-tsan

@@ -1,11 +1,12 @@
 #!/bin/bash
 # The whole test suite over a build folder: Meson's tests (unit, source, fuzz corpus), then pytest
-# over the real program. The last line is "N passed, N failed, N skipped"; status 1 when any failed.
+# over the real program. DOCUSEARCH_SLOW=5 gives Meson's tests five times their time. The last line is
+# "N passed, N failed, N skipped"; status 1 when any failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build-test}
 
-meson test -C "$build" --print-errorlogs
+meson test -C "$build" --print-errorlogs -t "${DOCUSEARCH_SLOW:-1}"
 reports=("$build/meson-logs/testlog.json")
 
 # The interpreter that runs the server tests: a virtual environment with their requirements, made anew
