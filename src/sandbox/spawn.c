@@ -34,9 +34,11 @@ static const char *const kept_env[] = {
 #endif
 };
 #ifdef SANDBOX_SANITIZED
-/* A jailed child opens no file for a report; a crash of its own is one as without a sanitizer. */
+/* A jailed child opens no file for a report; a crash of its own is one as without a sanitizer; the
+ * threads and locks in it are LibreOffice's. */
 #define SANITIZER_OPTIONS                                                                          \
-    "log_path=stderr:halt_on_error=1:exitcode=99:handle_segv=0:handle_sigbus=0:handle_sigfpe=0"
+    "log_path=stderr:halt_on_error=1:exitcode=99:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:"   \
+    "detect_deadlocks=0:ignore_noninstrumented_modules=1"
 #define SANITIZER_EXIT 99
 static const char *const sanitizer_env[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
 #endif
