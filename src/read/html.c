@@ -361,7 +361,7 @@ static void note_title(struct walk *walk, const GumboNode *node) {
             flow_text_puts(&title, child->v.text.text);
     }
     if (title.buf.len > 0 && walk->flow->title == NULL)
-        walk->flow->title = arena_strdup(walk->flow->arena, title.buf.data);
+        walk->flow->title = utf8_clean(walk->flow->arena, title.buf.data, title.buf.len);
     flow_text_fini(&title);
 }
 
@@ -370,7 +370,7 @@ static void note_meta(struct walk *walk, const GumboNode *node) {
     if (name == NULL || content == NULL || content[0] == '\0')
         return;
     if (strcasecmp(name, "author") == 0 && walk->flow->author == NULL)
-        walk->flow->author = arena_strdup(walk->flow->arena, content);
+        walk->flow->author = utf8_clean(walk->flow->arena, content, strlen(content));
 }
 
 /* What an element's start tag does. The frame begins as a copy of its parent's. */
