@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ORIGINAL "original"
 #define RESERVE_BYTES ((int64_t)256 << 20)
 
 static char *document_dir(struct arena *arena, const struct store *store, const char *doc_id) {
@@ -25,7 +26,7 @@ char *store_path(struct arena *arena, const struct store *store, const char *doc
     const char *dir = document_dir(arena, store, doc_id);
     switch (file) {
     case STORE_ORIGINAL:
-        return arena_printf(arena, "%s/original", dir);
+        return arena_printf(arena, "%s/" ORIGINAL, dir);
     case STORE_DOCUMENT:
         return arena_printf(arena, "%s/document.bin", dir);
     case STORE_PAGE:
@@ -85,13 +86,6 @@ bool store_keep_original(struct store *store, const char *doc_id, const char *tm
     return ok;
 }
 
-bool store_drop_files(struct store *store, const char *doc_id, struct error *err) {
-    struct arena *arena = arena_new(0);
-    bool ok = dir_remove(document_dir(arena, store, doc_id), err);
-    arena_free(arena);
-    return ok;
-}
-
 bool store_check_space(struct store *store, int64_t size_bytes, struct error *err) {
     int64_t free_bytes;
     if (!disk_free_bytes(&free_bytes, store->data_dir, err))
@@ -104,7 +98,7 @@ bool store_check_space(struct store *store, int64_t size_bytes, struct error *er
                           free_bytes >> 20, size_bytes >> 20, RESERVE_BYTES >> 20);
 }
 
-/* ---- the check at start ---- */
+/* ---- removing ---- */
 
 typedef bool (*entry_visitor)(struct store *store, const char *path, const char *name,
                               struct error *err);
@@ -131,6 +125,28 @@ static bool each_entry(struct store *store, const char *dir, entry_visitor visit
     closedir(open_dir);
     return ok;
 }
+
+bool store_drop_files(struct store *store, const char *doc_id, struct error *err) {
+    struct arena *arena = arena_new(0);
+    bool ok = dir_remove(document_dir(arena, store, doc_id), err);
+    arena_free(arena);
+    return ok;
+}
+
+static bool remove_made(struct store *store, const char *path, const char *name,
+                        struct error *err) {
+    (void)store;
+    return strcmp(name, ORIGINAL) == 0 || dir_remove(path, err);
+}
+
+bool store_drop_reading(struct store *store, const char *doc_id, struct error *err) {
+    struct arena *arena = arena_new(0);
+    bool ok = each_entry(store, document_dir(arena, store, doc_id), remove_made, err);
+    arena_free(arena);
+    return ok;
+}
+
+/* ---- the check at start ---- */
 
 static bool remove_entry(struct store *store, const char *path, const char *name,
                          struct error *err) {

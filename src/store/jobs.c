@@ -149,7 +149,8 @@ bool store_return_job(struct store_tx *tx, int64_t job_id, const char *run_id, i
     bool ok = conn && conn_run(conn, err,
                                "UPDATE jobs SET state = 0, attempts = attempts - 1, run_id = '',"
                                " error_code = ?, error_text = ?, not_before_ms = ?"
-                               " WHERE job_id = ? AND state = 1 AND run_id = ? AND attempts = ?",
+                               " WHERE job_id = ? AND state = 1 AND run_id = ? AND attempts = ?"
+                               " AND cancel_asked = 0",
                                "ttiiti", or_empty(error_code), or_empty(error_text), not_before_ms,
                                job_id, run_id, (int64_t)attempt);
     if (ok && sqlite3_changes(conn->db) == 0)

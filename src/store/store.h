@@ -48,6 +48,8 @@ bool store_keep_original(struct store *store, const char *doc_id, const char *tm
                          struct error *err);
 /* Removes a document's folder; the rows must be gone. Missing is fine. */
 bool store_drop_files(struct store *store, const char *doc_id, struct error *err);
+/* Removes what was made of a document that is not READY; its original stays. */
+bool store_drop_reading(struct store *store, const char *doc_id, struct error *err);
 /* ERROR_IO disk_full when fewer than size + 256 MiB reserve are free. */
 bool store_check_space(struct store *store, int64_t size_bytes, struct error *err);
 
@@ -153,15 +155,15 @@ struct store_counts {
 bool store_counts(struct store_counts *out, struct store *store, struct error *err);
 
 /* Jobs, for the queue. A document that is not READY follows its newest job, in the same
- * transaction: put or retried -> WAITING; ended FAILED or CANCELLED (also by store_recover_jobs) ->
- * FAILED with the job's error_code and text ("cancelled"); put back to QUEUED -> WAITING. */
+ * transaction: put or retried -> WAITING; ended FAILED (also by store_recover_jobs) -> FAILED with
+ * the job's error_code and text. One whose job was cancelled stays WAITING: the job says it. */
 bool store_put_job(struct store_tx *tx, int64_t *job_id, const char *kind, const char *doc_id,
                    const char *filename, int max_attempts, struct error *err);
 /* The oldest due job: counts the attempt, sets PROCESSING under run_id, commits at once. */
 bool store_claim_job(struct job_row *out, bool *found, struct arena *arena, struct store *store,
                      const char *run_id, int64_t now_ms, struct error *err);
-/* ERROR_CONFLICT when the job is no longer held by run_id with this attempt: the caller then rolls
- * back all it did. */
+/* ERROR_CONFLICT when the job is no longer held by run_id with this attempt, or was asked to be
+ * cancelled and is to end otherwise: the caller then rolls back all it did. */
 bool store_end_job(struct store_tx *tx, int64_t job_id, const char *run_id, int attempt,
                    enum job_state state, const char *error_code, const char *error_text,
                    int64_t not_before_ms, int n_pages, struct error *err);

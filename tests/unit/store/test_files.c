@@ -41,6 +41,11 @@ static void originals_are_kept_once(void **state) {
     assert_non_null(strstr(store_path(f.arena, f.store, id, STORE_PAGE, 7), "/page-00007.jpg"));
     assert_non_null(
         strstr(store_path(f.arena, f.store, id, STORE_THUMB, 7), "/page-00007-thumb.jpg"));
+    char *picture = store_path(f.arena, f.store, id, STORE_PAGE, 7);
+    must(file_write_durable(picture, "jpeg", 4, &err));
+    must(store_drop_reading(f.store, id, &err));
+    assert_false(exists(picture));
+    assert_true(exists(path));
     must(store_drop_files(f.store, id, &err));
     must(store_drop_files(f.store, id, &err));
     assert_false(exists(path));

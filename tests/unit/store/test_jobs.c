@@ -151,6 +151,10 @@ static void cancelling(void **state) {
     assert_int_equal(find_job(&f, running).state, JOB_PROCESSING);
     assert_true(find_job(&f, running).cancel_asked);
     assert_false(end(&f, &job, "run", JOB_COMPLETED, "", 0)); /* cancelled: nothing may commit */
+    must(store_begin(&tx, f.store, &err));
+    assert_false(store_return_job(tx, running, "run", job.attempts, "", "", 0, &err));
+    assert_int_equal(err.kind, ERROR_CONFLICT); /* nor be tried again */
+    store_rollback(tx);
     assert_true(end(&f, &job, "run", JOB_CANCELLED, "", 0));
     must(store_begin(&tx, f.store, &err));
     must(store_cancel_job(tx, &found, running, &err));
