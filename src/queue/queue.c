@@ -172,6 +172,7 @@ bool queue_retry(struct queue *queue, bool *found, int64_t job_id, struct error 
 
 void queue_cancel_document(struct queue *queue, const char *doc_id) {
     flag_running(queue, 0, doc_id);
+    queue_recount(queue);
 }
 
 bool queue_drain(struct queue *queue, int64_t deadline_ms) {

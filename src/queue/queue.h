@@ -14,7 +14,7 @@ struct queue_job; /* one attempt, in the thread that runs it */
 
 /* Runs on a worker's thread. On success the handler has itself ended the job in its transaction
  * (queue_end_in); on failure it returns false with *err, and the queue records it: ERROR_INTERNAL,
- * ERROR_BUSY, ERROR_IO and ERROR_DEVICE are tried again while attempts are left (3 in all;
+ * ERROR_BUSY, ERROR_IO and ERROR_DEVICE are tried again while attempts are left (2 in all;
  * disk_full uses up none), others are final. */
 typedef bool (*queue_handler)(void *ctx, struct queue_job *job, struct error *err);
 /* Told of every change of a job's state or progress; any thread; must be quick. */
@@ -38,7 +38,8 @@ void queue_wake(struct queue *queue);
  * ended already. */
 bool queue_cancel(struct queue *queue, bool *found, int64_t job_id, struct error *err);
 bool queue_retry(struct queue *queue, bool *found, int64_t job_id, struct error *err);
-void queue_cancel_document(struct queue *queue, const char *doc_id); /* running attempts, by id */
+/* After its jobs' rows are gone: tells the attempts that still run. */
+void queue_cancel_document(struct queue *queue, const char *doc_id);
 /* Waits until no job waits or runs; false when deadline_ms (monotonic, -1 none) passed. */
 bool queue_drain(struct queue *queue, int64_t deadline_ms);
 

@@ -68,15 +68,16 @@ static bool record_in(struct queue_job *job, struct store_tx *tx, const struct e
                          again ? time_wall_ms() + retry_wait_ms(row) : 0, 0, err);
 }
 
-/* A cancel that was asked for in the store while the attempt failed of itself: store_end_job
- * refuses what is not CANCELLED, so the second try is told. */
+/* A cancel that the store knows of and the attempt does not: asked for before set_running, or while
+ * the attempt failed of itself (store_end_job refuses what is not CANCELLED, so the second try is
+ * told). A job whose document was removed is gone. */
 static void look_for_cancel(struct queue_job *job) {
     struct arena *arena = arena_new(0);
     struct job_row row;
     struct error ignored;
     bool found;
     if (store_find_job(&row, &found, arena, job->queue->store, job->row.job_id, &ignored) &&
-        found && row.cancel_asked)
+        (!found || row.cancel_asked))
         atomic_store(&job->cancelled, true);
     arena_free(arena);
 }
@@ -183,6 +184,7 @@ void queue_work(void *arg) {
         if (found) {
             job.begun_ms = time_mono_ms();
             set_running(queue, worker.worker_i, &job);
+            look_for_cancel(&job);
             queue_recount(queue);
             run(queue, worker.worker_i, &job);
         } else {
