@@ -2,7 +2,6 @@
 #include "api/internal.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 /* file_path and filename, both required and neither empty. */
 static bool read_names(const char **path, const char **filename, struct call *call,
@@ -53,12 +52,7 @@ void handle_delete(struct call *call) {
     }
     struct removed removed;
     struct error err = {0};
-    struct stat st;
-    bool ok;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        ok = error_set(&err, ERROR_INPUT, "%s is not a file", path);
-    else
-        ok = corpus_remove_path(&removed, call->api->corpus, path, &err);
+    bool ok = corpus_remove_path(&removed, call->api->corpus, path, &err);
     const char *name = arena_strdup(call->arena, filename);
     json_decref(body);
     if (!ok) {

@@ -23,10 +23,11 @@ struct ingest {
     struct arena *arena;
 };
 
-/* Replaces path by data: a reader of the old picture never sees half of the new one. */
-static bool write_picture(const char *path, struct arena *arena, const void *data, size_t len,
-                          struct error *err) {
-    const char *part = arena_printf(arena, "%s.part", path);
+/* Replaces path by data: a reader of the old picture never sees half of the new one. Of two attempts
+ * (the older one about to find its job cancelled) each has its own part. */
+static bool write_picture(const struct ingest *in, const char *path, struct arena *arena,
+                          const void *data, size_t len, struct error *err) {
+    const char *part = arena_printf(arena, "%s.part-%lld", path, (long long)in->row->job_id);
     int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return error_set_errno(err, errno, "%s", part);
@@ -49,10 +50,10 @@ static bool on_picture(void *ctx, uint32_t page_i, const void *jpeg, size_t jpeg
     struct arena *arena = arena_new(0);
     int page_no = (int)page_i + 1;
     bool ok = store_check_space(store, (int64_t)(jpeg_len + thumb_len), err) &&
-              write_picture(store_path(arena, store, in->row->doc_id, STORE_PAGE, page_no), arena,
-                            jpeg, jpeg_len, err) &&
-              write_picture(store_path(arena, store, in->row->doc_id, STORE_THUMB, page_no), arena,
-                            thumb, thumb_len, err);
+              write_picture(in, store_path(arena, store, in->row->doc_id, STORE_PAGE, page_no),
+                            arena, jpeg, jpeg_len, err) &&
+              write_picture(in, store_path(arena, store, in->row->doc_id, STORE_THUMB, page_no),
+                            arena, thumb, thumb_len, err);
     arena_free(arena);
     return ok;
 }
@@ -192,14 +193,33 @@ static bool commit_reading(struct ingest *in, const struct document *doc,
     return store_commit(tx, err);
 }
 
-/* An attempt that lost its job to a removal leaves no files behind. */
-static void drop_orphans(struct ingest *in) {
+/* Whether the attempt's job is still its own and its document's newest: then nobody else makes files
+ * of this document. */
+static bool is_alone(struct ingest *in, struct error *err) {
+    struct job_row newest;
+    bool found;
+    return store_find_document_job(&newest, &found, in->arena, in->corpus->store, in->row->doc_id,
+                                   err) &&
+           found && newest.job_id == in->row->job_id && newest.attempts == in->row->attempts &&
+           newest.state == JOB_PROCESSING;
+}
+
+/* An attempt that came to nothing leaves nothing behind: of a document that was removed meanwhile
+ * no files, of one that is given up the original alone. */
+static void clean_up(struct ingest *in, bool keep) {
     struct document_row row;
     bool found;
     struct error err;
-    if (store_find_document(&row, &found, in->arena, in->corpus->store, in->row->doc_id, &err) &&
-        !found)
-        store_drop_files(in->corpus->store, in->row->doc_id, &err);
+    struct lock *stripe = corpus_stripe(in->corpus, in->row->doc_id);
+    lock_take(stripe);
+    if (store_find_document(&row, &found, in->arena, in->corpus->store, in->row->doc_id, &err)) {
+        if (!found)
+            corpus_drop_unnamed(in->corpus, in->row->doc_id);
+        else if (!keep && row.state != DOCUMENT_READY && is_alone(in, &err) &&
+                 !store_drop_reading(in->corpus->store, in->row->doc_id, &err))
+            log_warn("pictures of %s stay behind: %s", in->row->doc_id, err.text);
+    }
+    lock_drop(stripe);
 }
 
 static bool store_reading(struct ingest *in, const struct document *doc, struct error *err) {
@@ -212,8 +232,6 @@ static bool store_reading(struct ingest *in, const struct document *doc, struct 
     struct lock *stripe = corpus_stripe(in->corpus, in->row->doc_id);
     lock_take(stripe);
     bool ok = write_document(in, doc, err) && commit_reading(in, doc, chunks, err);
-    if (!ok)
-        drop_orphans(in);
     lock_drop(stripe);
     doc_chunks_free(chunks);
     if (ok)
@@ -248,6 +266,9 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
     else
         log_warn("Failed to process %s: %s%s", in.row->filename, err->text,
                  queue_will_retry(job, err) ? " (will be tried again)" : "");
+    /* After an i/o error the commit may be found whole at the next start. */
+    if (!ok)
+        clean_up(&in, queue_will_retry(job, err) || strcmp(err->code, "storage_error") == 0);
     doc_free(doc);
     arena_free(in.arena);
     return ok;

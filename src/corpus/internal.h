@@ -28,6 +28,14 @@ bool corpus_allows(const struct corpus *corpus, enum read_format format);
 /* The real path; of a file that is not there, its folder's real path and its name. False: neither.
  */
 bool corpus_real_path(char out[PATH_MAX], const char *path);
+/* Does the path, made real by corpus_real_path, lie under one of the ingest roots? */
+bool corpus_path_allowed(const char *path, const struct settings *settings);
+/* Takes a source from a document; the document goes, as by corpus_remove, when that was the last.
+ * out->kept: it was not. */
+bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *doc_id,
+                        const char *path, struct error *err);
+/* Files that no row names, left by what went wrong. The caller holds the id's stripe. */
+void corpus_drop_unnamed(struct corpus *corpus, const char *doc_id);
 /* The queue's handler: one document from original to searchable. */
 bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err);
 

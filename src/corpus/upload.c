@@ -141,7 +141,7 @@ bool corpus_upload_write(struct corpus_upload *upload, const void *data, size_t 
     return fd_write_all(upload->fd, data, len, err);
 }
 
-/* The document's newest job, if it has one that waits or runs. */
+/* The document's newest job, if it has one that waits or runs to its end. */
 static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const char *doc_id,
                      struct arena *arena, struct error *err) {
     struct job_row job;
@@ -149,7 +149,8 @@ static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const c
     if (!store_find_document_job(&job, &found, arena, corpus->store, doc_id, err))
         return false;
     *job_id = found ? job.job_id : 0;
-    *live = found && (job.state == JOB_QUEUED || job.state == JOB_PROCESSING);
+    *live = found && !job.cancel_asked &&
+            (job.state == JOB_QUEUED || job.state == JOB_PROCESSING);
     return true;
 }
 
@@ -222,8 +223,12 @@ bool corpus_upload_finish(struct added *out, struct corpus_upload *upload, struc
     lock_take(stripe);
     ok = store_keep_original(corpus->store, out->doc_id, upload->tmp_path, err);
     upload->tmp_path = NULL;
-    if (ok)
+    if (ok) {
         ok = commit_document(out, corpus, &row, upload->arena, err);
+        /* After an i/o error the commit may be found whole at the next start. */
+        if (!ok && strcmp(err->code, "storage_error") != 0)
+            corpus_drop_unnamed(corpus, out->doc_id);
+    }
     lock_drop(stripe);
     if (ok) {
         fault_point("queued");
@@ -264,7 +269,7 @@ static bool path_under(const char *path, const char *root) {
     return strncmp(path, root, n) == 0 && (path[n] == '/' || n == 1);
 }
 
-static bool path_allowed(const char *path, const struct settings *settings) {
+bool corpus_path_allowed(const char *path, const struct settings *settings) {
     for (int i = 0; i < settings->n_ingest_roots; i++) {
         char root[PATH_MAX];
         if (realpath(settings->ingest_roots[i], root) && path_under(path, root))
@@ -301,23 +306,6 @@ static bool copy_in(struct corpus_upload *upload, int fd, const char *path, stru
     return ok;
 }
 
-/* The path has a new content: what it held before goes, unless it has another source. */
-static bool supersede(struct corpus *corpus, const char *old_id, const char *path,
-                      struct error *err) {
-    struct store_tx *tx;
-    if (!store_begin(&tx, corpus->store, err))
-        return false;
-    int n_left;
-    if (!store_drop_source(tx, &n_left, old_id, path, err)) {
-        store_rollback(tx);
-        return false;
-    }
-    if (!store_commit(tx, err))
-        return false;
-    struct removed removed;
-    return n_left > 0 || corpus_remove(&removed, corpus, old_id, err);
-}
-
 bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
                      const char *filename, bool confined, struct error *err) {
     char real[PATH_MAX];
@@ -327,7 +315,7 @@ bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
     int64_t size_bytes = 0;
     /* Outside the roots nobody learns whether a path is there. */
     bool resolved = corpus_real_path(real, path);
-    if (confined && (!resolved || !path_allowed(real, corpus->settings)))
+    if (confined && (!resolved || !corpus_path_allowed(real, corpus->settings)))
         return error_set_code(err, ERROR_CONFLICT, "path_forbidden",
                               "%s is outside the folders that INGEST_ROOTS allows", path);
     if (!resolved)
@@ -346,7 +334,9 @@ bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
             corpus_upload_abort(upload);
     }
     close(fd);
+    /* The path has a new content: what it held before goes, unless it has another source. */
+    struct removed removed;
     if (ok && had_old && strcmp(old_id, out->doc_id) != 0)
-        ok = supersede(corpus, old_id, real, err);
+        ok = corpus_drop_source(&removed, corpus, old_id, real, err);
     return ok;
 }

@@ -368,6 +368,75 @@ static void test_failed_document_can_be_sent_again(void **state) {
     assert_int_equal(counts(f).failed, 1);
 }
 
+static bool has_file(struct fixture *f, const char *doc_id, enum store_file file, int page) {
+    struct arena *arena = arena_new(0);
+    bool there = access(store_path(arena, corpus_store(f->corpus), doc_id, file, page), F_OK) == 0;
+    arena_free(arena);
+    return there;
+}
+
+/* A text of many pages, its first picture made and most of it still to be read. */
+static struct added upload_and_watch(struct fixture *f, int n_pages) {
+    struct buf text = {0};
+    for (int i = 0; i < n_pages; i++)
+        buf_printf(&text, "page %d of a long roll\n\f\n", i + 1);
+    struct added added = upload(f, "roll.txt", text.data);
+    buf_fini(&text);
+    while (!has_file(f, added.doc_id, STORE_THUMB, 1))
+        time_sleep_ms(2);
+    return added;
+}
+
+static void test_a_given_up_attempt_leaves_the_original_alone(void **state) {
+    struct fixture *f = *state;
+    struct error err;
+    bool found;
+    struct added added = upload_and_watch(f, 600);
+    assert_true(queue_cancel(corpus_queue(f->corpus), &found, added.job_id, &err) && found);
+    drain(f);
+    assert_false(has_file(f, added.doc_id, STORE_PAGE, 1));
+    assert_false(has_file(f, added.doc_id, STORE_THUMB, 1));
+    assert_true(has_file(f, added.doc_id, STORE_ORIGINAL, 0));
+
+    assert_true(queue_retry(corpus_queue(f->corpus), &found, added.job_id, &err) && found);
+    drain(f);
+    assert_int_equal(counts(f).pages, 600);
+    assert_true(has_file(f, added.doc_id, STORE_PAGE, 600));
+}
+
+static void test_removal_during_an_attempt(void **state) {
+    struct fixture *f = *state;
+    struct removed removed;
+    struct error err;
+    struct added added = upload_and_watch(f, 600);
+    assert_true(corpus_remove(&removed, f->corpus, added.doc_id, &err) && removed.found);
+    drain(f);
+    struct arena *arena = arena_new(0);
+    const char *original = store_path(arena, corpus_store(f->corpus), added.doc_id, STORE_ORIGINAL,
+                                      0);
+    char *folder = arena_strndup(arena, original, (size_t)(path_name(original) - original - 1));
+    assert_int_not_equal(access(folder, F_OK), 0);
+    arena_free(arena);
+    assert_int_equal(queue_waiting(corpus_queue(f->corpus)), 0);
+}
+
+/* Sent again while its job is being cancelled: acknowledged anew, and read. */
+static void test_upload_during_a_cancel(void **state) {
+    struct fixture *f = *state;
+    struct error err;
+    bool found;
+    struct added added = upload_and_watch(f, 600);
+    assert_true(queue_cancel(corpus_queue(f->corpus), &found, added.job_id, &err) && found);
+    struct added again = upload_and_watch(f, 600);
+    assert_int_equal(again.status, ADDED_QUEUED);
+    assert_true(again.job_id != added.job_id);
+    drain(f);
+    assert_int_equal(counts(f).ready, 1);
+    for (int page = 1; page <= 600; page++)
+        assert_true(has_file(f, again.doc_id, STORE_PAGE, page));
+    assert_true(has_file(f, again.doc_id, STORE_DOCUMENT, 0));
+}
+
 static void test_search_never_fails(void **state) {
     struct fixture *f = *state;
     upload(f, "a.txt", "Grüße aus Köln. 東京都に住む. The cat's pyjamas: 1,234.50 (AB-12).\n");
@@ -434,6 +503,9 @@ int main(int argc, char **argv) {
         TEST(test_remove),
         TEST(test_paths),
         TEST(test_failed_document_can_be_sent_again),
+        TEST(test_a_given_up_attempt_leaves_the_original_alone),
+        TEST(test_removal_during_an_attempt),
+        TEST(test_upload_during_a_cancel),
         TEST(test_search_never_fails),
         TEST(test_waiting_jobs_outlive_a_restart),
         TEST(test_one_holder),
