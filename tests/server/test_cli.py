@@ -382,8 +382,10 @@ def test_interrupted_add_goes_on_later(tmp_path):
     shell = Shell(tmp_path / "data")
     folder = write(tmp_path / "files", {
         f"{i}.pdf": pdfs.good(*[f"leaf {i} {k}" for k in range(150)]) for i in range(3)})
+    # A shell's background jobs inherit SIGINT ignored.
     adding = subprocess.Popen([PROGRAM, "add", str(folder)], env=shell.env,
-                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 30
     while not children_of(adding.pid) and time.monotonic() < deadline:
         time.sleep(0.02)
