@@ -177,6 +177,33 @@ static bool check_shelf(struct store *store, const char *path, const char *name,
     return each_entry(store, path, remove_unless_known, err);
 }
 
+static bool is_one(struct store *store, const char *path, const char *name, struct error *err) {
+    (void)store;
+    (void)path;
+    (void)name;
+    (void)err;
+    return false; /* enough is known */
+}
+
+/* Folders without a row go. A database that never named a document has no say in that: it was made
+ * anew beside documents that another one, lost or moved away, had names for. */
+static bool remove_unknown(struct store *store, struct error *err) {
+    struct conn *conn;
+    int64_t n_ever = 0;
+    if (!reader_take(&conn, store, err))
+        return false;
+    bool ok = conn_number(&n_ever, 0, conn, err,
+                          "SELECT count(*) FROM sqlite_sequence WHERE name = 'documents'", "");
+    reader_drop(conn);
+    if (!ok || n_ever > 0)
+        return ok && each_entry(store, store->documents_dir, check_shelf, err);
+    struct error ignored;
+    if (!each_entry(store, store->documents_dir, is_one, &ignored))
+        log_warn("%s holds documents that this new database does not know; they are left there",
+                 store->documents_dir);
+    return true;
+}
+
 /* Documents whose original is not there; ids one after another in lost. */
 static bool find_lost(struct buf *lost, struct store *store, struct error *err) {
     struct conn *conn;
@@ -234,8 +261,7 @@ static bool quick_check(struct store *store, struct error *err) {
 bool store_check(struct store *store, int *n_lost, struct error *err) {
     struct buf lost = {0};
     bool ok = quick_check(store, err) && each_entry(store, store->tmp_dir, remove_entry, err) &&
-              each_entry(store, store->documents_dir, check_shelf, err) &&
-              find_lost(&lost, store, err) && mark_lost(store, &lost, err);
+              remove_unknown(store, err) && find_lost(&lost, store, err) && mark_lost(store, &lost, err);
     *n_lost = (int)(lost.len / (SHA256_HEX + 1));
     buf_fini(&lost);
     return ok;

@@ -297,7 +297,7 @@ bool store_find_document_job(struct job_row *out, bool *found, struct arena *are
                     err);
 }
 
-/* One state reads a range of jobs_by_state; several read the table backwards. */
+/* One state reads a range of jobs_by_state, two merge their ranges; more read the table backwards. */
 static sqlite3_stmt *list_query(struct conn *conn, unsigned states, int limit, int offset,
                                 struct error *err) {
     if (states != 0 && (states & (states - 1)) == 0)
@@ -305,6 +305,13 @@ static sqlite3_stmt *list_query(struct conn *conn, unsigned states, int limit, i
                           "SELECT " JOB_COLUMNS " FROM jobs WHERE state = ?"
                           " ORDER BY job_id DESC LIMIT ? OFFSET ?",
                           "iii", (int64_t)__builtin_ctz(states), (int64_t)limit, (int64_t)offset);
+    if (__builtin_popcount(states) == 2)
+        return conn_query(conn, err,
+                          "SELECT " JOB_COLUMNS " FROM jobs WHERE state = ? UNION ALL"
+                          " SELECT " JOB_COLUMNS " FROM jobs WHERE state = ?"
+                          " ORDER BY job_id DESC LIMIT ? OFFSET ?",
+                          "iiii", (int64_t)__builtin_ctz(states),
+                          (int64_t)(31 - __builtin_clz(states)), (int64_t)limit, (int64_t)offset);
     return conn_query(conn, err,
                       "SELECT " JOB_COLUMNS " FROM jobs WHERE (1 << state) & ?"
                       " ORDER BY job_id DESC LIMIT ? OFFSET ?",

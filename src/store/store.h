@@ -229,8 +229,9 @@ void lexical_highlight(struct text_range **out, int *n, struct arena *arena,
 
 /* ---- upkeep --------------------------------------------------------------------------------- */
 
-/* At start: tmp/ emptied, folders without a row removed, rows without an original counted (*n_lost)
- * and marked FAILED "original_missing", SQLite's quick_check. */
+/* At start: tmp/ emptied, folders without a row removed (but by a database that never had a row),
+ * rows without an original counted (*n_lost) and marked FAILED "original_missing", SQLite's
+ * quick_check. */
 bool store_check(struct store *store, int *n_lost, struct error *err);
 
 #endif

@@ -89,6 +89,17 @@ static void the_check_makes_files_and_rows_agree(void **state) {
     fixture_close(&f);
 }
 
+static void a_new_database_removes_no_document(void **state) {
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+    must(store_keep_original(f.store, test_id(f.arena, 3), new_file(&f, "3"), &err));
+    int n_lost = 0;
+    must(store_check(f.store, &n_lost, &err));
+    assert_true(exists(store_path(f.arena, f.store, test_id(f.arena, 3), STORE_ORIGINAL, 0)));
+    fixture_close(&f);
+}
+
 static void one_process_has_the_folder(void **state) {
     (void)state;
     struct fixture f;
@@ -126,6 +137,7 @@ int run_files_tests(void) {
         cmocka_unit_test(originals_are_kept_once),
         cmocka_unit_test(a_lost_temporary_is_an_error),
         cmocka_unit_test(the_check_makes_files_and_rows_agree),
+        cmocka_unit_test(a_new_database_removes_no_document),
         cmocka_unit_test(one_process_has_the_folder),
     };
     return cmocka_run_group_tests_name("files", tests, NULL, NULL);

@@ -255,6 +255,7 @@ static void jobs_are_listed_and_counted(void **state) {
                          1u << JOB_QUEUED | 1u << JOB_PROCESSING, 10, 1, &err));
     assert_int_equal(total, 3);
     assert_int_equal(n, 2);
+    assert_int_equal(rows[1].job_id, first);
     must(store_list_jobs(&rows, &n, &total, f.arena, f.store, 0, 10, 0, &err));
     assert_int_equal(total, 0);
     must(store_find_document_job(&job, &found, f.arena, f.store, test_id(f.arena, 1), &err));
