@@ -65,9 +65,11 @@ void handle_health(struct call *call) {
                                   (json_int_t)counts.documents, "ready", (json_int_t)counts.ready,
                                   "failed", (json_int_t)counts.failed, "pages",
                                   (json_int_t)counts.pages, "chunks", (json_int_t)counts.chunks));
-    json_t *readers = reader_facts(api);
-    json_object_update(out, readers);
-    json_decref(readers);
+    if (ready) { /* the readers are still being asked while the server starts */
+        json_t *readers = reader_facts(api);
+        json_object_update(out, readers);
+        json_decref(readers);
+    }
     http_reply_json(call->response, ready ? 200 : 503, out);
 }
 

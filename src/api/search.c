@@ -34,6 +34,8 @@ static bool parse_strings(const char *const **out, int *n, struct arena *arena, 
     if (count > MAX_FILTER_VALUES)
         return error_set(err, ERROR_LIMIT, "filters.%s: more than %d values", name,
                          MAX_FILTER_VALUES);
+    if (*out)
+        return error_set(err, ERROR_INPUT, "filters.%s: the same filter under two names", name);
     const char **values = arena_alloc(arena, (count + 1) * sizeof(*values));
     for (size_t i = 0; i < count; i++) {
         const json_t *one = json_is_array(json) ? json_array_get(json, i) : json;
