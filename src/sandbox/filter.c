@@ -346,12 +346,19 @@ static void converter_rules(struct program *p, bool may_exec) {
         rule(p, SYS_fork, REFUSE(EPERM));
         rule(p, SYS_vfork, REFUSE(EPERM));
 #endif
-        begin = rule_begin(p, SYS_kill); /* its own group, itself */
-        load_arg(p, 0);
-        if_equal(p, 0, SECCOMP_RET_ALLOW);
-        if_equal(p, (uint32_t)getpid(), SECCOMP_RET_ALLOW);
-        give(p, REFUSE(EPERM));
-        rule_end(p, begin);
+        rule(p, SYS_tkill, REFUSE(EPERM));
+        rule(p, SYS_rt_sigqueueinfo, REFUSE(EPERM));
+        rule(p, SYS_rt_tgsigqueueinfo, REFUSE(EPERM));
+        /* Signals, and limits that end in one: to itself, its own group. */
+        static const int to_itself[] = {SYS_kill, SYS_tgkill, SYS_prlimit64};
+        for (size_t i = 0; i < BASE_COUNT(to_itself); i++) {
+            begin = rule_begin(p, to_itself[i]);
+            load_arg(p, 0);
+            if_equal(p, 0, SECCOMP_RET_ALLOW);
+            if_equal(p, (uint32_t)getpid(), SECCOMP_RET_ALLOW);
+            give(p, REFUSE(EPERM));
+            rule_end(p, begin);
+        }
     }
     give(p, SECCOMP_RET_ALLOW);
 }

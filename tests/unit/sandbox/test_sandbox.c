@@ -115,6 +115,8 @@ static bool writes(const char *path) {
     return fd >= 0;
 }
 
+#define NO_PROCESS 0x3ffffe
+
 static void child_converter(const char *dir, bool may_exec) {
     char level[SANDBOX_LEVEL], left[160], text[512], path[512];
     struct error err;
@@ -139,11 +141,17 @@ static void child_converter(const char *dir, bool may_exec) {
     bool net = socket(AF_INET, SOCK_DGRAM, 0) >= 0 || socket(AF_INET6, SOCK_STREAM, 0) >= 0 ||
                socket(AF_NETLINK, SOCK_RAW, 0) >= 0;
     bool local = socket(AF_UNIX, SOCK_STREAM, 0) >= 0;
+    /* A process that is not there: the kernel would say so, the filter does not ask it. */
+    struct rlimit none = {0};
+    bool reaches = (syscall(SYS_tgkill, NO_PROCESS, NO_PROCESS, 0) != 0 && errno == ESRCH) ||
+                   (kill(NO_PROCESS, 0) != 0 && errno == ESRCH) ||
+                   (prlimit(NO_PROCESS, RLIMIT_CPU, &none, NULL) != 0 && errno == ESRCH);
     snprintf(text, sizeof text,
              "level=%s left=[%s] own=%d above=%d usr=%d net=%d unix=%d ran=%d "
-             "setsid=%d",
+             "setsid=%d reaches=%d",
              level, left, writes(path), writes("/tmp/docusearch-test-above"),
-             access("/usr/bin/env", R_OK) == 0, net, local, pid > 0 && status == 0, setsid() >= 0);
+             access("/usr/bin/env", R_OK) == 0, net, local, pid > 0 && status == 0, setsid() >= 0,
+             reaches);
     reply(text);
 }
 
@@ -375,7 +383,7 @@ static void converter(const char *arg, const char *expected) {
 
 static void test_converter(void **state) {
     (void)state;
-    converter(NULL, "left=[] own=1 above=0 usr=1 net=0 unix=1 ran=0 setsid=0");
+    converter(NULL, "left=[] own=1 above=0 usr=1 net=0 unix=1 ran=0 setsid=0 reaches=0");
     converter("exec", "left=[] own=1 above=0 usr=1 net=0 unix=1 ran=1 setsid=0");
 }
 
