@@ -27,12 +27,13 @@ struct adding {
     struct entry *entries;
     size_t n, cap;
     size_t n_settled, n_failed, n_left_out;
+    int64_t first_job; /* that this command queued; 0: none yet */
     int64_t pages_done;
     int64_t begun_ms;
     bool quiet, bar;
 };
 
-static void add_entry(struct adding *a, const char *path) {
+static struct entry *add_entry(struct adding *a, const char *path) {
     if (a->n == a->cap) {
         a->cap = a->cap ? a->cap * 2 : 64;
         struct entry *grown = mem_alloc(a->cap * sizeof *grown);
@@ -41,7 +42,8 @@ static void add_entry(struct adding *a, const char *path) {
         mem_free(a->entries);
         a->entries = grown;
     }
-    a->entries[a->n++] = (struct entry){.path = mem_strdup(path)};
+    a->entries[a->n] = (struct entry){.path = mem_strdup(path)};
+    return &a->entries[a->n++];
 }
 
 static void settle(struct adding *a, struct entry *entry, const char *status, const char *reason) {
@@ -71,26 +73,27 @@ static bool takes_name(const struct adding *a, const char *name) {
     return false;
 }
 
-static bool walk(struct adding *a, const char *path, int depth, struct error *err) {
+/* What is not there or may not be read is one failure; the rest goes on. */
+static void walk(struct adding *a, const char *path, int depth) {
     struct stat st;
-    if (stat(path, &st) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    if (!S_ISDIR(st.st_mode)) {
+    struct dirent **names = NULL;
+    int n = 0;
+    bool ok = stat(path, &st) == 0;
+    if (ok && !S_ISDIR(st.st_mode)) {
         add_entry(a, path);
-        return true;
+        return;
     }
-    struct dirent **names;
-    int n = scandir(path, &names, NULL, by_name);
-    if (n < 0)
-        return error_set_errno(err, errno, "%s", path);
-    bool ok = true;
+    if (!ok || (n = scandir(path, &names, NULL, by_name)) < 0) {
+        settle(a, add_entry(a, path), "failed", strerror(errno));
+        return;
+    }
     for (int i = 0; i < n; i++) {
         const char *name = names[i]->d_name;
         char *child = mem_printf("%s%s%s", path, path[strlen(path) - 1] == '/' ? "" : "/", name);
         /* Links to folders are not followed: they may lead back. */
-        if (ok && name[0] != '.' && lstat(child, &st) == 0) {
+        if (name[0] != '.' && lstat(child, &st) == 0) {
             if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH)
-                ok = walk(a, child, depth + 1, err);
+                walk(a, child, depth + 1);
             else if (stat(child, &st) == 0 && S_ISREG(st.st_mode) && takes_name(a, name))
                 add_entry(a, child);
             else
@@ -100,7 +103,6 @@ static bool walk(struct adding *a, const char *path, int depth, struct error *er
         free(names[i]); /* scandir's */
     }
     free(names); /* scandir's */
-    return ok;
 }
 
 /* ---- progress ------------------------------------------------------------------------------- */
@@ -199,9 +201,12 @@ static bool look_after(struct adding *a, struct entry *entry, char doing[300], s
     if (!session_call(&job, &a->session, "GET", target, NULL, err))
         return false;
     const char *status = json_text(job, "status");
-    if (strcmp(status, "processing") == 0)
+    long long pages = json_number(job, "pages");
+    if (strcmp(status, "processing") == 0 && pages > 0)
         snprintf(doing, 300, "%s  page %lld of %lld", path_name(entry->path),
-                 (long long)json_number(job, "page"), (long long)json_number(job, "pages"));
+                 (long long)json_number(job, "page"), pages);
+    else if (strcmp(status, "processing") == 0)
+        snprintf(doing, 300, "%s", path_name(entry->path));
     else if (strcmp(status, "queued") != 0)
         settle_by_job(a, entry, job);
     json_decref(job);
@@ -245,16 +250,34 @@ static bool send_entry(struct adding *a, struct entry *entry, bool *known, struc
     }
 }
 
+/* Whether a known document still waits to be read since before, as when an add was broken off. */
+static bool on_its_way(struct adding *a, const struct entry *entry) {
+    if (a->first_job > 0 && entry->job_id >= a->first_job)
+        return false;
+    char target[64];
+    snprintf(target, sizeof target, "/jobs/%lld", (long long)entry->job_id);
+    json_t *job;
+    struct error unused;
+    if (!session_call(&job, &a->session, "GET", target, NULL, &unused))
+        return false;
+    const char *status = json_text(job, "status");
+    bool live = strcmp(status, "queued") == 0 || strcmp(status, "processing") == 0;
+    json_decref(job);
+    return live;
+}
+
 static void send_all(struct adding *a) {
     for (size_t i = 0; i < a->n; i++) {
         struct entry *entry = &a->entries[i];
         struct error err;
         bool known = false;
         draw_bar(a, path_name(entry->path));
-        if (!send_entry(a, entry, &known, &err))
+        if (!entry->status && !send_entry(a, entry, &known, &err))
             settle(a, entry, "failed", err.text);
-        else if (known)
+        else if (known && !on_its_way(a, entry))
             settle(a, entry, "known", "the same bytes are here already");
+        else if (!known && a->first_job == 0)
+            a->first_job = entry->job_id;
         if (entry->status)
             say_settled(a, entry);
     }
@@ -283,8 +306,10 @@ static void say_outcome(const struct adding *a) {
     size_t n_known = 0;
     for (size_t i = 0; i < a->n; i++)
         n_known += a->entries[i].status && strcmp(a->entries[i].status, "known") == 0;
-    fprintf(stderr, "%zu added, %zu known already, %zu failed", a->n - n_known - a->n_failed,
-            n_known, a->n_failed);
+    fprintf(stderr, "%zu added, %zu known already, %zu failed",
+            a->n_settled - n_known - a->n_failed, n_known, a->n_failed);
+    if (a->n_settled < a->n)
+        fprintf(stderr, ", %zu not waited for", a->n - a->n_settled);
     if (a->n_left_out > 0)
         fprintf(stderr, ", %zu left out (not of a supported type)", a->n_left_out);
     fprintf(stderr, "; %lld pages in %.1f s\n", (long long)a->pages_done,
@@ -294,10 +319,8 @@ static void say_outcome(const struct adding *a) {
 static bool add_all(struct adding *a, int argc, char **argv, struct error *err) {
     if (!session_call(&a->formats, &a->session, "GET", "/config/supported-formats", NULL, err))
         return false;
-    for (int i = 1; i < argc; i++) {
-        if (!walk(a, argv[i], 0, err))
-            return false;
-    }
+    for (int i = 1; i < argc; i++)
+        walk(a, argv[i], 0);
     if (a->session.corpus && !corpus_start(a->session.corpus, err))
         return false;
     send_all(a);
@@ -307,7 +330,7 @@ static bool add_all(struct adding *a, int argc, char **argv, struct error *err) 
 int command_add(const struct command *self, int argc, char **argv, struct settings *settings) {
     bool json = take_flag(&argc, argv, "--json");
     struct adding a = {.quiet = take_flag(&argc, argv, "--quiet"), .begun_ms = time_mono_ms()};
-    if (!check_arguments(self, argc, argv, 1, -1))
+    if (!check_arguments(self, &argc, argv, 1, -1))
         return EXIT_USAGE;
     a.bar = !a.quiet && is_terminal(stderr);
     struct error err;

@@ -52,8 +52,8 @@ const char *take_value(int *argc, char **argv, const char *option, bool *bad) {
     return value;
 }
 
-bool check_arguments(const struct command *self, int argc, char **argv, int min, int max) {
-    int end = end_of_options(argc, argv);
+bool check_arguments(const struct command *self, int *argc, char **argv, int min, int max) {
+    int end = end_of_options(*argc, argv);
     for (int i = 1; i < end; i++) {
         bool option = argv[i][0] == '-' && argv[i][1] != '\0';
         if (option && (!self->dashes || argv[i][1] == '-')) {
@@ -61,14 +61,12 @@ bool check_arguments(const struct command *self, int argc, char **argv, int min,
             return false;
         }
     }
-    int n = argc - 1 - (end < argc);
+    if (end < *argc)
+        remove_at(argc, argv, end, 1);
+    int n = *argc - 1;
     if (n < min || (max >= 0 && n > max)) {
         usage_error(self, n < min ? "too few arguments" : "too many arguments");
         return false;
-    }
-    if (end < argc) {
-        for (int k = end; k < argc; k++)
-            argv[k] = argv[k + 1];
     }
     return true;
 }
@@ -84,6 +82,8 @@ int usage_error(const struct command *self, const char *format, ...) {
 }
 
 int failed(const struct error *err) {
-    fprintf(stderr, "docusearch: %s\n", err->text);
+    fputs("docusearch: ", stderr);
+    print_text(stderr, err->text, strlen(err->text));
+    fputc('\n', stderr);
     return EXIT_FAILED;
 }

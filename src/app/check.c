@@ -114,7 +114,7 @@ static void print_findings(const json_t *findings) {
 
 int command_check(const struct command *self, int argc, char **argv, struct settings *settings) {
     bool json = take_flag(&argc, argv, "--json");
-    if (!check_arguments(self, argc, argv, 0, 0))
+    if (!check_arguments(self, &argc, argv, 0, 0))
         return EXIT_USAGE;
     struct checking c = {.findings = json_array()};
     struct session session;

@@ -20,7 +20,7 @@ int command_list(const struct command *self, int argc, char **argv, struct setti
     const char *sort = take_value(&argc, argv, "--sort", &bad);
     if (bad)
         return usage_error(self, "an option lacks its value");
-    if (!check_arguments(self, argc, argv, 0, 1))
+    if (!check_arguments(self, &argc, argv, 0, 1))
         return EXIT_USAGE;
     struct arena *arena = arena_new(0);
     const char *target = arena_printf(arena, "/documents?limit=%s&sort_by=%s&search=%s",
@@ -104,7 +104,7 @@ static bool print_markdown(struct session *session, const char *doc_id, struct e
 int command_show(const struct command *self, int argc, char **argv, struct settings *settings) {
     bool json = take_flag(&argc, argv, "--json");
     bool markdown = take_flag(&argc, argv, "--markdown");
-    if (!check_arguments(self, argc, argv, 1, 1))
+    if (!check_arguments(self, &argc, argv, 1, 1))
         return EXIT_USAGE;
     struct session session;
     struct error err;
@@ -132,7 +132,7 @@ int command_show(const struct command *self, int argc, char **argv, struct setti
 
 int command_rm(const struct command *self, int argc, char **argv, struct settings *settings) {
     bool json = take_flag(&argc, argv, "--json");
-    if (!check_arguments(self, argc, argv, 1, -1))
+    if (!check_arguments(self, &argc, argv, 1, -1))
         return EXIT_USAGE;
     struct session session;
     struct error err;

@@ -31,8 +31,9 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
 bool take_flag(int *argc, char **argv, const char *option);
 /* `--name VALUE` or `--name=VALUE`; NULL when it is not there; *bad when its value is missing. */
 const char *take_value(int *argc, char **argv, const char *option, bool *bad);
-/* Complains of what is left that looks like an option, or of a wrong count; false: usage error. */
-bool check_arguments(const struct command *self, int argc, char **argv, int min, int max);
+/* Complains of what is left that looks like an option, or of a wrong count; false: usage error.
+ * Takes the "--" out. */
+bool check_arguments(const struct command *self, int *argc, char **argv, int min, int max);
 int usage_error(const struct command *self, const char *format, ...) BASE_PRINTF(2, 3);
 int failed(const struct error *err); /* prints the error, gives EXIT_FAILED */
 

@@ -34,7 +34,7 @@ int command_jobs(const struct command *self, int argc, char **argv, struct setti
     const char *state = take_value(&argc, argv, "--state", &bad);
     if (bad)
         return usage_error(self, "an option lacks its value");
-    if (!check_arguments(self, argc, argv, 0, 2))
+    if (!check_arguments(self, &argc, argv, 0, 2))
         return EXIT_USAGE;
     bool change = argc > 1;
     if (change && (argc != 3 || (strcmp(argv[1], "cancel") != 0 && strcmp(argv[1], "retry") != 0)))

@@ -107,11 +107,7 @@ static int run_command(const struct command *command, int argc, char **argv) {
     return status;
 }
 
-int main(int argc, char **argv) {
-    if (argc >= 2 && strcmp(argv[1], "reader-child") == 0)
-        return read_child_main(argc, argv);
-    setlocale(LC_CTYPE, "C.UTF-8");
-    signal(SIGPIPE, SIG_IGN);
+static int run(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
@@ -128,7 +124,15 @@ int main(int argc, char **argv) {
         fprintf(stderr, "docusearch: no command '%s'; `docusearch help` lists them\n", name);
         return EXIT_USAGE;
     }
-    int status = run_command(command, argc - 1, argv + 1);
+    return run_command(command, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv) {
+    if (argc >= 2 && strcmp(argv[1], "reader-child") == 0)
+        return read_child_main(argc, argv);
+    setlocale(LC_CTYPE, "C.UTF-8");
+    signal(SIGPIPE, SIG_IGN);
+    int status = run(argc, argv);
     if (fflush(stdout) != 0 && status == EXIT_OK)
         status = EXIT_FAILED;
     return status;

@@ -106,10 +106,8 @@ int command_search(const struct command *self, int argc, char **argv, struct set
     const char *type = take_value(&argc, argv, "--type", &bad);
     if (bad)
         return usage_error(self, "an option lacks its value");
-    if (!check_arguments(self, argc, argv, 1, -1))
+    if (!check_arguments(self, &argc, argv, 1, -1))
         return EXIT_USAGE;
-    while (argc > 1 && !argv[argc - 1])
-        argc--;
     char *query = join_words(argc, argv);
     json_t *request = make_request(query, n, mode, type), *reply = NULL;
     struct session session;

@@ -60,7 +60,7 @@ static bool start(struct corpus **corpus, struct api **api, const struct setting
 }
 
 int command_serve(const struct command *self, int argc, char **argv, struct settings *settings) {
-    if (!check_arguments(self, argc, argv, 0, 0))
+    if (!check_arguments(self, &argc, argv, 0, 0))
         return EXIT_USAGE;
     sigset_t signals;
     block_signals(&signals);

@@ -252,9 +252,10 @@ def test_failures(shell, arguments, said):
 
 def test_full_output_is_a_failure(shell):
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([PROGRAM, "list"], env=shell.env, stdout=full, timeout=60,
-                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert done.returncode == 1
+        for command in (["list"], ["help", "settings"], ["version"]):
+            done = subprocess.run([PROGRAM, *command], env=shell.env, stdout=full, timeout=60,
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            assert done.returncode == 1
 
 
 # ---- add, rm, jobs: what changes -----------------------------------------------------------------
@@ -301,8 +302,46 @@ def test_add_files(empty, tmp_path):
 def test_add_a_missing_path(empty, tmp_path):
     missing = str(tmp_path / "not here.pdf")
     out, err = empty.run("add", missing, status=1)
-    assert "not here.pdf" in err and "No such file" in err
-    assert empty.json("add", missing, status=1)["documents"] == []
+    assert "not here.pdf" in err and "No such file" in err and "0 added" in err
+    there = str(write(tmp_path / "files", {"there.txt": b"it is there"}) / "there.txt")
+    reply = empty.json("add", missing, there, status=1)
+    assert [one["status"] for one in reply["documents"]] == ["failed", "completed"]
+
+
+def test_add_a_name_with_an_escape_that_is_not_there(empty):
+    _, err = empty.run("show", "no\x1b[31mred", status=1)
+    assert "\x1b" not in err
+    _, err = empty.run("add", "/no\x1b[31mred", status=1)
+    assert "\x1b" not in err
+
+
+def test_after_two_dashes_nothing_is_an_option(empty, tmp_path):
+    folder = write(tmp_path / "files", {"-n.txt": b"named like an option: marmalade"})
+    out, err = empty.run("add", "--json", "--", "-n.txt", cwd=folder)
+    doc_id = json.loads(out)["documents"][0]["doc_id"]
+    assert "1 added" in err
+    assert len(json.loads(empty.run("list", "--json", "--", "-n")[0])["documents"]) == 1
+    assert len(json.loads(empty.run("search", "--json", "--", "marmalade")[0])["results"]) == 1
+    assert doc_id in empty.run("show", "--", doc_id)[0]
+    assert "removed" in empty.run("rm", "--", doc_id)[0]
+    for command in ("add", "rm", "show", "search"):
+        empty.run(command, "--", status=2)
+
+
+def test_an_add_broken_off_goes_on_with_the_next(empty, tmp_path):
+    """What was queued when Ctrl-C came is waited for when it is added again."""
+    folder = write(tmp_path / "files", {f"{i:02}.txt": f"leaf {i}\n".encode() * 20000
+                                        for i in range(24)})
+    adding = subprocess.Popen([PROGRAM, "add", str(folder)], env=empty.env,
+                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    adding.stderr.readline()
+    adding.send_signal(signal.SIGINT)
+    adding.communicate(timeout=60)
+    assert adding.returncode == -signal.SIGINT
+    empty.run("add", str(folder))
+    documents = empty.json("list")["documents"]
+    assert len(documents) == 24 and {one["status"] for one in documents} == {"completed"}
 
 
 def test_add_and_the_source_is_remembered(empty, tmp_path):
