@@ -27,8 +27,15 @@ struct http_server {
     char *url;
 };
 
+/* What the library keeps of ours for a connection. */
+struct connection {
+    struct watch_conn *watched;
+    struct exchange *exchange; /* the one that is not over */
+};
+
 struct exchange {
     struct http_server *server;
+    struct connection *connection;
     struct watch_conn *conn;
     int fd;
     bool begun, over; /* over: answered before its time; the rest of the body is ignored */
@@ -42,12 +49,29 @@ struct exchange {
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
+static void end_exchange(struct exchange *exchange) {
+    struct http_server *server = exchange->server;
+    if (exchange->begun && server->handler.end)
+        server->handler.end(server->handler.ctx, &exchange->request);
+    char label[32];
+    snprintf(label, sizeof(label), "code=\"%d\"", exchange->status);
+    metric_add("docusearch_http_requests_total", label,
+               "HTTP requests by status; 0: broken off before an answer", 1);
+    watch_set(server->watch, exchange->conn, WATCH_HEADER, 0);
+    exchange->connection->exchange = NULL;
+    arena_free(exchange->request.arena);
+    buf_fini(&exchange->body);
+    mem_free(exchange);
+}
+
 static void *on_uri(void *cls, const char *uri, struct MHD_Connection *connection) {
     struct exchange *exchange = mem_alloc(sizeof(*exchange));
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
         connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     exchange->server = cls;
-    exchange->conn = info->socket_context;
+    exchange->connection = info->socket_context;
+    exchange->connection->exchange = exchange;
+    exchange->conn = exchange->connection->watched;
     info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     exchange->fd = info->connect_fd;
     exchange->request.arena = arena_new(0);
@@ -352,34 +376,32 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **request_cls,
                          enum MHD_RequestTerminationCode code) {
+    (void)cls;
     (void)code;
-    struct http_server *server = cls;
     struct exchange *exchange = *request_cls;
     if (!exchange)
         return;
     *request_cls = NULL;
-    if (exchange->begun && server->handler.end)
-        server->handler.end(server->handler.ctx, &exchange->request);
-    char label[32];
-    snprintf(label, sizeof(label), "code=\"%d\"", exchange->status);
-    metric_add("docusearch_http_requests_total", label,
-               "HTTP requests by status; 0: broken off before an answer", 1);
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
-    watch_set(server->watch, exchange->conn, WATCH_HEADER, 0);
-    arena_free(exchange->request.arena);
-    buf_fini(&exchange->body);
-    mem_free(exchange);
+    end_exchange(exchange);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_cls,
                           enum MHD_ConnectionNotificationCode code) {
     struct http_server *server = cls;
+    struct connection *ours = *socket_cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(
             connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *socket_cls = watch_enter(server->watch, info->connect_fd);
-    } else if (*socket_cls) {
-        watch_leave(server->watch, *socket_cls);
+        ours = mem_alloc(sizeof(*ours));
+        ours->watched = watch_enter(server->watch, info->connect_fd);
+        *socket_cls = ours;
+    } else if (ours) {
+        /* The library forgets to complete a request whose query outgrew its memory. */
+        if (ours->exchange)
+            end_exchange(ours->exchange);
+        watch_leave(server->watch, ours->watched);
+        mem_free(ours);
         *socket_cls = NULL;
     }
 }

@@ -207,6 +207,33 @@ static void large_heads_are_refused(void **state) {
     buf_fini(&text);
 }
 
+static long n_broken_off(void) {
+    static const char line[] = "docusearch_http_requests_total{code=\"0\"} ";
+    struct buf out = {0};
+    metric_write(&out);
+    const char *at = strstr(out.data, line);
+    long n = at ? strtol(at + strlen(line), NULL, 10) : 0;
+    buf_fini(&out);
+    return n;
+}
+
+/* The library closes the connection without a word to us: the request must end all the same. */
+static void a_query_too_long_for_the_library_ends(void **state) {
+    (void)state;
+    struct buf text = {0};
+    char out[4096];
+    long before = n_broken_off();
+    buf_puts(&text, "GET /?");
+    for (int i = 0; i < 3000; i++)
+        buf_puts(&text, "a=1&");
+    buf_puts(&text, " HTTP/1.1\r\nHost: h\r\n\r\n");
+    ask(text.data, out, sizeof(out));
+    for (int i = 0; i < 200 && n_broken_off() == before; i++)
+        time_sleep_ms(10);
+    assert_int_equal(n_broken_off(), before + 1);
+    buf_fini(&text);
+}
+
 static void large_bodies_are_refused_before_they_come(void **state) {
     (void)state;
     char out[4096];
@@ -353,6 +380,7 @@ int test_server(void) {
         cmocka_unit_test_setup_teardown(requests_are_answered, start, stop),
         cmocka_unit_test_setup_teardown(wrong_framing_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(large_heads_are_refused, start, stop),
+        cmocka_unit_test_setup_teardown(a_query_too_long_for_the_library_ends, start, stop),
         cmocka_unit_test_setup_teardown(large_bodies_are_refused_before_they_come, start, stop),
         cmocka_unit_test_setup_teardown(an_early_answer_survives_the_rest_of_the_body, start, stop),
         cmocka_unit_test_setup_teardown(slow_heads_are_ended, start, stop),
