@@ -240,7 +240,7 @@ struct settings {
     int max_pages;                 /* MAX_PAGES 5000 */
     const char *supported_formats; /* SUPPORTED_FORMATS "" = all; else "pdf,docx,…" */
     const char *ocr_languages;     /* OCR_LANGUAGES eng; Tesseract's names joined by '+' */
-    int n_workers;                 /* WORKER_THREADS 0 = one a processor, at most 8 */
+    int n_workers;                 /* WORKER_THREADS 0 = one a processor, at most 8; resolved */
     int max_queue;                 /* MAX_QUEUE 100000 waiting jobs; past it 429 */
     const char *api_key;      /* API_KEY, or the first line of API_KEY_FILE; NULL: none. Secret */
     const char *cors_origin;  /* CORS_ORIGIN "" = off */

@@ -149,11 +149,9 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         goto fail;
     if (n_lost > 0)
         log_warn("%d documents have lost their original and are marked failed", n_lost);
-    int n_workers = settings->n_workers > 0 ? settings->n_workers : cpu_count();
-    if (n_workers > 8)
-        n_workers = 8;
-    if (!read_pool_open(&corpus->readers, settings, n_workers, store_tmp_dir(corpus->store), err) ||
-        !queue_open(&corpus->queue, corpus->store, n_workers, corpus_ingest, corpus, err))
+    if (!read_pool_open(&corpus->readers, settings, settings->n_workers,
+                        store_tmp_dir(corpus->store), err) ||
+        !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_ingest, corpus, err))
         goto fail;
     *out = corpus;
     return true;

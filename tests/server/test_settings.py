@@ -337,6 +337,7 @@ def test_secrets_are_masked(start):
     ({"TEXT_CHUNK_SIZE": "0"}, "TEXT_CHUNK_SIZE"),
     ({"TEXT_CHUNK_SIZE": "10", "TEXT_CHUNK_OVERLAP": "10"}, "TEXT_CHUNK_OVERLAP"),
     ({"PAGE_RENDER_DPI": "5"}, "PAGE_RENDER_DPI"), ({"MAX_PAGES": "-1"}, "MAX_PAGES"),
+    ({"MAX_PAGES": "100001"}, "MAX_PAGES"), ({"WORKER_THREADS": "65"}, "WORKER_THREADS"),
     ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"), ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
     ({"DEVICE_STRICT": "perhaps"}, "DEVICE_STRICT"), ({"DATA_DIR": "/proc/nowhere"}, "/proc/nowhere"),
 ])

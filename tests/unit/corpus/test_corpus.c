@@ -198,6 +198,23 @@ static void test_formats_setting(void **state) {
     assert_false(corpus_takes_name(f->corpus, "c.txt"));
 }
 
+static void test_largest_settings_work(void **state) {
+    struct fixture *f = *state;
+    struct error err;
+    char data[96];
+    corpus_close(f->corpus);
+    settings_fini(&f->settings);
+    snprintf(data, sizeof data, "%s/data", f->folder);
+    char *argv[] = {"test",   "--data-dir",        data, "--max-pages",
+                    "100000", "--worker-threads", "64", NULL};
+    int argc = 7;
+    assert_true(settings_load(&f->settings, &argc, argv, &err));
+    open_corpus(f);
+    upload(f, "a.txt", "a word like rhodium\n");
+    drain(f);
+    assert_int_equal(n_hits(f, "rhodium"), 1);
+}
+
 static void test_same_bytes_are_one_document(void **state) {
     struct fixture *f = *state;
     struct added first = upload(f, "a.txt", "one and the same\n");
@@ -496,6 +513,7 @@ int main(int argc, char **argv) {
         TEST(test_a_page_is_marked_whole),
         TEST(test_page_filter),
         TEST(test_formats_setting),
+        TEST(test_largest_settings_work),
         TEST(test_same_bytes_are_one_document),
         TEST(test_refusals),
         TEST(test_names_are_made_fit),
