@@ -1,8 +1,8 @@
 /* The pipeline: original -> sandboxed reader -> document -> chunks -> rows and full text.
  *
  * Page pictures are written as they come; document.bin follows; the rows that make the document
- * searchable, and the job's end, commit together last. Until then nothing refers to the files, and
- * a second attempt writes the same ones again. */
+ * searchable, and the job's end, commit together last. Until then nothing refers to the files: an
+ * attempt that fails removes them, the next begins anew. */
 #include "corpus/internal.h"
 
 #include <errno.h>
@@ -247,6 +247,8 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
                    (double)(in.row->started_ms - in.row->created_ms) / 1000);
     queue_job_progress(job, "parsing", PROGRESS_PARSING, 0, 0);
     struct document *doc = NULL;
+    if (in.row->attempts > 1)
+        clean_up(&in, false); /* of one that was killed */
     bool ok = read_original(&doc, &in, err);
     if (ok) {
         metric_observe("docusearch_stage_seconds", "stage=\"read\"", "Time a stage of a job took.",
