@@ -212,16 +212,24 @@ void http_reply_borrowed(struct http_response *response, int status, const char 
     http_reply_header(response, "Content-Type", media_type);
 }
 
+static int put_text(const char *data, size_t len, void *ctx) {
+    struct buf *text = ctx;
+    buf_append(text, data, len);
+    return text->failed ? -1 : 0;
+}
+
 void http_reply_json(struct http_response *response, int status, json_t *json) {
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12))
-                      : NULL;
+    struct buf text = {0};
+    size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12);
+    bool ok = json && json_dump_callback(json, put_text, &text, flags) == 0;
     json_decref(json);
-    if (!text) {
+    if (!ok) {
+        buf_fini(&text);
         http_reply_error(response, 500, "internal", "the reply could not be written as JSON");
         return;
     }
-    http_reply_owned(response, status, "application/json", mem_strdup(text), strlen(text));
-    free(text); /* jansson's */
+    size_t len = text.len;
+    http_reply_owned(response, status, "application/json", buf_take(&text), len);
 }
 
 void http_reply_error(struct http_response *response, int status, const char *code,
