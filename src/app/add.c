@@ -198,8 +198,13 @@ static bool look_after(struct adding *a, struct entry *entry, char doing[300], s
     char target[64];
     snprintf(target, sizeof target, "/jobs/%lld", (long long)entry->job_id);
     json_t *job;
-    if (!session_call(&job, &a->session, "GET", target, NULL, err))
-        return false;
+    if (!session_call(&job, &a->session, "GET", target, NULL, err)) {
+        if (err->kind != ERROR_MISSING)
+            return false;
+        settle(a, entry, "failed", "the document was removed before it was read");
+        say_settled(a, entry);
+        return true;
+    }
     const char *status = json_text(job, "status");
     long long pages = json_number(job, "pages");
     if (strcmp(status, "processing") == 0 && pages > 0)
