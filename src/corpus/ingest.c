@@ -23,8 +23,8 @@ struct ingest {
     struct arena *arena;
 };
 
-/* Replaces path by data: a reader of the old picture never sees half of the new one. Of two attempts
- * (the older one about to find its job cancelled) each has its own part. */
+/* Replaces path by data: a reader of the old picture never sees half of the new one. Of two
+ * attempts (the older one about to find its job cancelled) each has its own part. */
 static bool write_picture(const struct ingest *in, const char *path, struct arena *arena,
                           const void *data, size_t len, struct error *err) {
     const char *part = arena_printf(arena, "%s.part-%lld", path, (long long)in->row->job_id);
@@ -193,8 +193,8 @@ static bool commit_reading(struct ingest *in, const struct document *doc,
     return store_commit(tx, err);
 }
 
-/* Whether the attempt's job is still its own and its document's newest: then nobody else makes files
- * of this document. */
+/* Whether the attempt's job is still its own and its document's newest: then nobody else makes
+ * files of this document. */
 static bool is_alone(struct ingest *in, struct error *err) {
     struct job_row newest;
     bool found;

@@ -13,8 +13,8 @@ static bool delete_rows(struct removed *out, struct corpus *corpus, const char *
     if (!store_begin(&tx, corpus->store, err))
         return false;
     if ((source && !store_drop_source(tx, &n_left, doc_id, source, err)) ||
-        (n_left == 0 && !store_delete_document(tx, &out->found, &out->n_pages, &out->n_chunks,
-                                               doc_id, err))) {
+        (n_left == 0 &&
+         !store_delete_document(tx, &out->found, &out->n_pages, &out->n_chunks, doc_id, err))) {
         store_rollback(tx);
         return false;
     }

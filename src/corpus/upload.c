@@ -149,8 +149,7 @@ static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const c
     if (!store_find_document_job(&job, &found, arena, corpus->store, doc_id, err))
         return false;
     *job_id = found ? job.job_id : 0;
-    *live = found && !job.cancel_asked &&
-            (job.state == JOB_QUEUED || job.state == JOB_PROCESSING);
+    *live = found && !job.cancel_asked && (job.state == JOB_QUEUED || job.state == JOB_PROCESSING);
     return true;
 }
 

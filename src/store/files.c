@@ -261,7 +261,8 @@ static bool quick_check(struct store *store, struct error *err) {
 bool store_check(struct store *store, int *n_lost, struct error *err) {
     struct buf lost = {0};
     bool ok = quick_check(store, err) && each_entry(store, store->tmp_dir, remove_entry, err) &&
-              remove_unknown(store, err) && find_lost(&lost, store, err) && mark_lost(store, &lost, err);
+              remove_unknown(store, err) && find_lost(&lost, store, err) &&
+              mark_lost(store, &lost, err);
     *n_lost = (int)(lost.len / (SHA256_HEX + 1));
     buf_fini(&lost);
     return ok;

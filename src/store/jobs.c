@@ -297,7 +297,7 @@ bool store_find_document_job(struct job_row *out, bool *found, struct arena *are
                     err);
 }
 
-/* One state reads a range of jobs_by_state, two merge their ranges; more read the table backwards. */
+/* One state reads a range of jobs_by_state, two merge theirs; more read the table backwards. */
 static sqlite3_stmt *list_query(struct conn *conn, unsigned states, int limit, int offset,
                                 struct error *err) {
     if (states != 0 && (states & (states - 1)) == 0)

@@ -205,7 +205,7 @@ static void test_largest_settings_work(void **state) {
     corpus_close(f->corpus);
     settings_fini(&f->settings);
     snprintf(data, sizeof data, "%s/data", f->folder);
-    char *argv[] = {"test",   "--data-dir",        data, "--max-pages",
+    char *argv[] = {"test",   "--data-dir",       data, "--max-pages",
                     "100000", "--worker-threads", "64", NULL};
     int argc = 7;
     assert_true(settings_load(&f->settings, &argc, argv, &err));
