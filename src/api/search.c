@@ -345,7 +345,12 @@ void handle_search_get(struct call *call) {
     const char *query = either(request, "query", "q"), *n = either(request, "n_results", "n");
     const char *mode = either(request, "search_mode", "mode");
     const char *score = http_query(request, "min_score");
-    json_t *body = json_object(), *filter = json_object();
+    const char *all = http_query(request, "filters");
+    json_t *body = json_object();
+    /* What is no object is refused with the rest; parameters of their own go beside its members. */
+    json_t *filter = all ? json_loads(all, JSON_REJECT_DUPLICATES, NULL) : json_object();
+    if (!filter)
+        filter = json_string(all);
     if (query)
         json_object_set_new(body, "query", json_string(query));
     if (n)

@@ -356,6 +356,18 @@ def test_search_filters(server, report):
     assert found(added_from="2001-01-01") == [doc_id] and found(added_to="2001-01-01") == []
 
 
+def test_search_filters_of_get(server, report):
+    def asked(**parameters):
+        query = urllib.parse.urlencode({"query": "cormorants", **parameters})
+        return server.get(f"/search?{query}")
+
+    for filters, n in (({"format": "pdf"}, 1), ({"format": ["docx"]}, 0), ({}, 1)):
+        assert asked(filters=json.dumps(filters)).json["total_results"] == n
+    assert asked(filters='{"format":"pdf"}', page_from=3).json["total_results"] == 0
+    for odd in ("pdf", "[]", "5", "{", '{"colour":"red"}', '{"page_from":"one"}'):
+        assert asked(filters=odd).status == 400, odd
+
+
 # ---- jobs ------------------------------------------------------------------------------------
 
 
