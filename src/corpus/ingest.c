@@ -259,6 +259,9 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
         metric_observe("docusearch_stage_seconds", "stage=\"write\"", "Time a stage of a job took.",
                        (double)(time_mono_ms() - stored_ms) / 1000);
     }
+    /* A removal takes the folder away from under the attempt: its end is that, not what it met. */
+    if (!ok && queue_job_cancelled(job))
+        error_set_code(err, ERROR_CONFLICT, "cancelled", "the reading was cancelled");
     double seconds = (double)(time_mono_ms() - begun_ms) / 1000;
     if (ok)
         log_info("Processed document: %s (%u pages, %.1fs, %.1f pages/s)", in.row->filename,
