@@ -48,8 +48,11 @@ static void check_converters(struct checking *c, const json_t *health) {
                 ? ""
                 : "install LibreOffice (writer, calc, impress): without it Office files have no "
                   "pictures, and the older formats are not read");
-    finding(c, *ocr ? VERDICT_OK : VERDICT_WRONG, "ocr", *ocr ? ocr : "none",
-            *ocr ? "" : "install Tesseract's language data: without it scans are not read");
+    bool all = *ocr && !strstr(ocr, ", no data for ");
+    finding(c, all ? VERDICT_OK : VERDICT_WRONG, "ocr", *ocr ? ocr : "none",
+            all    ? ""
+            : *ocr ? "install Tesseract's data for the languages that OCR_LANGUAGES names"
+                   : "install Tesseract's language data: without it scans are not read");
 }
 
 static void check_models(struct checking *c, const json_t *health) {

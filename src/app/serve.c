@@ -46,6 +46,17 @@ static bool check_jail(struct corpus *corpus, struct error *err) {
     return true;
 }
 
+/* A language that Tesseract lacks leaves scans unread, or badly read. */
+static void say_ocr(struct corpus *corpus, const struct settings *settings) {
+    struct read_health health;
+    read_health(&health, corpus_readers(corpus));
+    if (!*health.ocr)
+        log_warn("scans are not read: Tesseract has no data for OCR_LANGUAGES %s",
+                 settings->ocr_languages);
+    else if (strstr(health.ocr, ", no data for "))
+        log_warn("some of OCR_LANGUAGES are not there: %s", health.ocr);
+}
+
 static bool start(struct corpus **corpus, struct api **api, const struct settings *settings,
                   struct error *err) {
     const char *device;
@@ -55,6 +66,7 @@ static bool start(struct corpus **corpus, struct api **api, const struct setting
     if (!api_start(*api, err) || !corpus_set_url(*corpus, api_url(*api), err) ||
         !check_jail(*corpus, err) || !corpus_start(*corpus, err))
         return false;
+    say_ocr(*corpus, settings);
     api_set_ready(*api);
     return true;
 }

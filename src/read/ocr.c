@@ -95,9 +95,17 @@ static TessBaseAPI *start_from_memory(const struct data *data, const char *name,
     return api;
 }
 
+/* The folder of the first name that has data. */
 static void start_several(const char *languages) {
-    char path[PATH_MAX];
-    if (!find_data(path, state.first))
+    char path[PATH_MAX], name[sizeof state.first];
+    bool found = false;
+    for (const char *at = languages; *at && !found;) {
+        size_t n = strcspn(at, "+");
+        snprintf(name, sizeof name, "%.*s", (int)n, at);
+        found = find_data(path, name);
+        at += n + (at[n] == '+');
+    }
+    if (!found)
         return;
     *strrchr(path, '/') = '\0';
     state.reader = TessBaseAPICreate();
@@ -107,21 +115,47 @@ static void start_several(const char *languages) {
     }
 }
 
+static bool is_loaded(char **loaded, const char *name, size_t len) {
+    for (; loaded && *loaded; loaded++) {
+        if (strlen(*loaded) == len && strncmp(*loaded, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Tesseract goes on with the languages that it finds: which these are, and which it lacks. */
+static void describe_several(const char *languages) {
+    char **loaded = TessBaseAPIGetLoadedLanguagesAsVector(state.reader);
+    struct buf there = {0}, missing = {0};
+    for (const char *at = languages; *at;) {
+        size_t n = strcspn(at, "+");
+        struct buf *list = is_loaded(loaded, at, n) ? &there : &missing;
+        buf_printf(list, "%s%.*s", list->len > 0 ? "+" : "", (int)n, at);
+        at += n + (at[n] == '+');
+    }
+    snprintf(state.describe, sizeof state.describe, "Tesseract %s (%s)%s%s", TessVersion(),
+             there.len > 0 ? there.data : "", missing.len > 0 ? ", no data for " : "",
+             missing.len > 0 ? missing.data : "");
+    buf_fini(&there);
+    buf_fini(&missing);
+    if (loaded)
+        TessDeleteTextArray(loaded);
+}
+
 void ocr_preload(const char *languages) {
     ocr_unload();
-    size_t len = strcspn(languages, "+");
-    snprintf(state.first, sizeof state.first, "%.*s", (int)len, languages);
+    bool several = strchr(languages, '+') != NULL;
+    snprintf(state.first, sizeof state.first, "%.*s", (int)strcspn(languages, "+"), languages);
     if (!name_is_plain(state.first))
         return;
     silence();
     load(&state.orientation, "osd");
-    if (languages[len] == '+')
+    if (several)
         start_several(languages);
-    if (!state.reader)
+    else
         load(&state.language, state.first);
     if (state.reader)
-        snprintf(state.describe, sizeof state.describe, "Tesseract %s (%.80s)", TessVersion(),
-                 languages);
+        describe_several(languages);
     else if (state.language.bytes)
         snprintf(state.describe, sizeof state.describe, "Tesseract %s (%s)", TessVersion(),
                  state.first);

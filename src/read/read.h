@@ -87,7 +87,7 @@ struct read_health {
     char sandbox_detail[160]; /* what the self-test could not do; "" when all held */
     bool self_test_passed;    /* a probe child could not open, connect or exec */
     char office[96];          /* "LibreOfficeKit 7.4.7.2", "soffice", or "" (none) */
-    char ocr[96];             /* "Tesseract 5.3.0 (eng)", or "" */
+    char ocr[96];             /* "Tesseract 5.3.0 (eng)", perhaps ", no data for deu"; or "" */
     char mupdf[32];           /* "1.21.1" */
 };
 void read_health(struct read_health *out, struct read_pool *pool);

@@ -461,6 +461,19 @@ def refused(data_dir, *arguments, status=1, **settings):
     return Shell(data_dir, **settings).run("serve", *arguments, status=status, timeout=30)[1]
 
 
+def test_languages_that_tesseract_lacks_are_said(tmp_path):
+    for languages, said in (("eng+zzz", "no data for zzz"), ("zzz+eng", "no data for zzz"),
+                            ("zzz", "scans are not read")):
+        running = Running(tmp_path / languages, OCR_LANGUAGES=languages)
+        try:
+            assert said in running.log
+            assert "(eng+zzz)" not in running.get("/health").json["ocr"]
+            shell = Shell(tmp_path / languages, OCR_LANGUAGES=languages)
+            assert re.search(r"^wrong +ocr", shell.run("check", status=1)[0], re.M)
+        finally:
+            assert stop_whole(running) == 0
+
+
 def test_second_server_names_the_first(tmp_path):
     running = Running(tmp_path / "data")
     try:
