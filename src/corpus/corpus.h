@@ -74,7 +74,8 @@ struct removed {
 /* Cancels its jobs, removes rows, full text and files. found false: no such document. */
 bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_id,
                    struct error *err);
-/* By the content of the file at path when it exists and is ours, else by the path it came from. */
+/* By the content of the file at path when that lies under an ingest root and its content is ours,
+ * else by the path it came from. */
 bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *path,
                         struct error *err);
 
