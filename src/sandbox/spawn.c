@@ -41,6 +41,12 @@ static const char *const kept_env[] = {
     "detect_deadlocks=0:ignore_noninstrumented_modules=1"
 #define SANITIZER_EXIT 99
 static const char *const sanitizer_env[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
+
+/* UBSan asks at its first report, when a jailed child cannot read its environment any more. */
+__attribute__((visibility("default"))) const char *__ubsan_default_options(void);
+const char *__ubsan_default_options(void) {
+    return SANITIZER_OPTIONS;
+}
 #endif
 static const char *const fixed_env[] = {
     "PATH=/usr/bin:/bin",
