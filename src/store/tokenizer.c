@@ -86,12 +86,14 @@ static bool is_stemmed(const char *word, size_t len) {
     return true;
 }
 
-/* A stem keeps its word's first two letters, or is shorter. */
+/* A stem keeps its word's first two letters, or is shorter; but an i may have been a y (eying). */
 void token_sieve_add(struct token_sieve *sieve, const char *token, size_t len) {
     unsigned first = (unsigned char)token[0] - 'a';
     unsigned second = len > 1 ? (unsigned char)token[1] - 'a' : 26;
     if (first < 26)
         sieve->pairs[first] |= second < 26 ? 1u << second : UINT32_MAX;
+    if (first < 26 && second == 'i' - 'a')
+        sieve->pairs[first] |= 1u << ('y' - 'a');
 }
 
 static bool passes(const struct token_sieve *sieve, const char *word, size_t len) {
