@@ -318,8 +318,7 @@ static void reply_picture(struct call *call, enum store_file file, int64_t page)
     /* The document is its bytes; its pictures change only when it is read anew. */
     const char *etag = arena_printf(call->arena, "\"%llx-%llx\"", (long long)st.st_size,
                                     (long long)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec);
-    if (http_reply_cached(call->response, call->request, etag,
-                          "private, max-age=31536000, immutable"))
+    if (http_reply_cached(call->response, call->request, etag, "private, max-age=3600"))
         return;
     if (!http_reply_file(call->response, "image/jpeg", path, &err))
         api_reply_error(call->response, &err);

@@ -258,11 +258,28 @@ static bool quick_check(struct store *store, struct error *err) {
     return ok;
 }
 
+#define SEVERAL 3
+/* Several documents and not one original: the folder is not mounted, rather than emptied. Marking
+ * them failed would throw their full text away. */
+static bool not_all_lost(struct store *store, const struct buf *lost, struct error *err) {
+    struct store_counts counts;
+    int64_t n_lost = (int64_t)(lost->len / (SHA256_HEX + 1));
+    if (n_lost < SEVERAL)
+        return true;
+    if (!store_counts(&counts, store, err))
+        return false;
+    if (n_lost < counts.documents)
+        return true;
+    return error_set_code(err, ERROR_IO, "originals_missing",
+                          "none of the %lld documents' originals is in %s: is that folder mounted?",
+                          (long long)n_lost, store->documents_dir);
+}
+
 bool store_check(struct store *store, int *n_lost, struct error *err) {
     struct buf lost = {0};
     bool ok = quick_check(store, err) && each_entry(store, store->tmp_dir, remove_entry, err) &&
               remove_unknown(store, err) && find_lost(&lost, store, err) &&
-              mark_lost(store, &lost, err);
+              not_all_lost(store, &lost, err) && mark_lost(store, &lost, err);
     *n_lost = (int)(lost.len / (SHA256_HEX + 1));
     buf_fini(&lost);
     return ok;

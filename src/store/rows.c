@@ -12,7 +12,8 @@
     "d.doc_id, d.filename, d.format, d.format_group, d.size_bytes, d.state, d.n_pages,"            \
     " d.n_chunks, d.title, d.author, d.created, d.warning, d.error_code, d.error_text,"            \
     " d.added_ms, d.ready_ms,"                                                                     \
-    " (SELECT path FROM sources s WHERE s.doc_no = d.doc_no ORDER BY path LIMIT 1)"
+    " (SELECT path FROM sources s WHERE s.doc_no = d.doc_no AND s.path <> 'upload:' || d.doc_id"   \
+    "  ORDER BY path LIMIT 1)"
 
 static void document_from(struct document_row *out, struct arena *arena, sqlite3_stmt *stmt) {
     memset(out, 0, sizeof *out);
@@ -94,11 +95,16 @@ bool store_put_document(struct store_tx *tx, bool *existed, const struct documen
         doc_no = sqlite3_last_insert_rowid(conn->db);
         arena_free(arena);
     }
-    if (ok && row->source_path && row->source_path[0])
+    if (ok) {
+        /* An upload is a source too: what came from a path as well outlives that path. */
+        char upload[sizeof "upload:" + SHA256_HEX];
+        snprintf(upload, sizeof upload, "upload:%s", row->doc_id);
+        bool has_path = row->source_path && row->source_path[0];
         ok = conn_run(conn, err,
                       "INSERT INTO sources (path, doc_no) VALUES (?,?)"
                       " ON CONFLICT (path) DO UPDATE SET doc_no = excluded.doc_no",
-                      "ti", row->source_path, doc_no);
+                      "ti", has_path ? row->source_path : upload, doc_no);
+    }
     return tx_done(tx, ok);
 }
 

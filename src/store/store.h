@@ -104,7 +104,7 @@ bool store_commit(struct store_tx *tx, struct error *err);
 void store_rollback(struct store_tx *tx);
 
 /* A new document in state WAITING; an existing id is left as it is and *existed set. The source
- * path (may be "") is remembered as one of its sources, and leaves any other document. */
+ * path ("": it was uploaded) is remembered as one of its sources, and leaves any other document. */
 bool store_put_document(struct store_tx *tx, bool *existed, const struct document_row *row,
                         struct error *err);
 /* A document that is no longer READY loses its chunks and their full text with it. */

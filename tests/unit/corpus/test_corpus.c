@@ -355,6 +355,17 @@ static void test_paths(void **state) {
     assert_true(removed.found && removed.kept);
     assert_int_equal(n_hits(f, "osmium"), 1);
 
+    /* What was uploaded too outlives its path. */
+    write_file(twin, "uploaded as well: rhenium\n");
+    assert_true(corpus_add_path(&added, f->corpus, twin, NULL, true, &err));
+    upload(f, "again.txt", "uploaded as well: rhenium\n");
+    drain(f);
+    assert_int_equal(unlink(twin), 0);
+    assert_true(corpus_remove_path(&removed, f->corpus, twin, &err));
+    assert_true(removed.found && removed.kept);
+    assert_int_equal(n_hits(f, "rhenium"), 1);
+    assert_true(corpus_remove(&removed, f->corpus, added.doc_id, &err));
+
     /* The same path with another content: the old document goes. */
     write_file(inside, "second content with iridium\n");
     assert_true(corpus_add_path(&added, f->corpus, inside, NULL, true, &err));

@@ -89,6 +89,20 @@ static void the_check_makes_files_and_rows_agree(void **state) {
     fixture_close(&f);
 }
 
+static void a_folder_that_is_not_mounted_loses_nothing(void **state) {
+    (void)state;
+    struct fixture f;
+    int n_lost;
+    fixture_open(&f);
+    put_text(&f, 1, "one");
+    put_text(&f, 2, "two");
+    put_text(&f, 3, "three");
+    assert_false(store_check(f.store, &n_lost, &err));
+    assert_string_equal(err.code, "originals_missing");
+    assert_string_equal(found_by(&f, "two"), "2");
+    fixture_close(&f);
+}
+
 static void a_new_database_removes_no_document(void **state) {
     (void)state;
     struct fixture f;
@@ -137,6 +151,7 @@ int run_files_tests(void) {
         cmocka_unit_test(originals_are_kept_once),
         cmocka_unit_test(a_lost_temporary_is_an_error),
         cmocka_unit_test(the_check_makes_files_and_rows_agree),
+        cmocka_unit_test(a_folder_that_is_not_mounted_loses_nothing),
         cmocka_unit_test(a_new_database_removes_no_document),
         cmocka_unit_test(one_process_has_the_folder),
     };
