@@ -1,7 +1,7 @@
 #!/bin/bash
 # The whole test suite over a build folder: Meson's tests (unit, source, fuzz corpus), then pytest
-# over the real program. DOCUSEARCH_SLOW=5 gives Meson's tests five times their time. The last line is
-# "N passed, N failed, N skipped"; status 1 when any failed.
+# over the real program. DOCUSEARCH_SLOW=5 gives work five times its time. The last line is "N passed,
+# N failed, N skipped"; status 1 when any failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build-test}

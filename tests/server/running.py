@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = os.environ.get("DOCUSEARCH_BIN") or str(ROOT / "build" / "docusearch")
 CORPUS = Path(os.environ.get("DOCUSEARCH_CORPUS") or ROOT.parent / "shared" / "corpus")
+SLOW = float(os.environ.get("DOCUSEARCH_SLOW") or 1)  # how much longer work may take: sanitizers
 OURS = re.compile(r"[A-Z][A-Z0-9_]*")
 ENDED = ("completed", "failed", "cancelled")
 
@@ -81,7 +82,7 @@ class Running:
         return self.log_path.read_bytes()[self.log_start:].decode(errors="replace")
 
     def wait_until_up(self):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * SLOW
         while time.monotonic() < deadline:
             if "Application startup complete" in self.log:
                 return re.findall(r"Starting worker on (\S+)", self.log)[-1]
@@ -129,7 +130,7 @@ class Running:
                             {"Content-Type": f"multipart/form-data; boundary={boundary}"})
 
     def wait_job(self, job_id, seconds=60):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOW
         while True:
             job = self.get(f"/jobs/{job_id}").json
             if job["state"] in ENDED:

@@ -15,7 +15,7 @@ import pytest
 import inputs
 import inputs_pdf as pdfs
 from conftest import stop_whole
-from running import CORPUS, Running
+from running import CORPUS, SLOW, Running
 
 N_WORKERS = 2
 PASSWD_MARK = "root:x:0:0"
@@ -407,7 +407,7 @@ def long_ones(server):
 @pytest.mark.parametrize("case", LONG, ids=name_of)
 def test_long_file(server, long_ones, case):
     job_id, doc_id = long_ones[case.name]
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 240 * SLOW
     while server.get(f"/jobs/{job_id}").json["state"] in ("queued", "processing"):
         begun = time.monotonic()
         assert server.get("/health", timeout=10).status == 200
