@@ -12,6 +12,7 @@
 #define ROUND_MS 200
 #define MAX_DEPTH 64 /* of folders */
 #define BAR_CELLS 24
+#define WIDE_FROM 0x1100 /* Hangul, CJK and most of what takes two columns lies past it */
 
 /* One file on its way. */
 struct entry {
@@ -107,6 +108,19 @@ static void walk(struct adding *a, const char *path, int depth) {
 
 /* ---- progress ------------------------------------------------------------------------------- */
 
+/* As many bytes of text as n_columns show for certain. */
+static size_t fitting(const char *text, int n_columns) {
+    size_t len = strlen(text), pos = 0, fits = 0;
+    while (pos < len) {
+        n_columns -= utf8_next(text, len, &pos) < WIDE_FROM ? 1 : 2;
+        if (n_columns < 0)
+            break;
+        fits = pos;
+    }
+    return fits;
+}
+
+/* One line, never wrapped: a carriage return does not lead back over a wrapped one. */
 static void draw_bar(const struct adding *a, const char *doing) {
     if (!a->bar)
         return;
@@ -116,10 +130,16 @@ static void draw_bar(const struct adding *a, const char *doing) {
     memset(cells, '#', (size_t)full);
     cells[BAR_CELLS] = '\0';
     double seconds = (double)(time_mono_ms() - a->begun_ms) / 1000;
-    fprintf(stderr, "\r[%s] %zu/%zu  %.1f pages/s  ", cells, a->n_settled, a->n,
-            seconds > 0 ? (double)a->pages_done / seconds : 0);
-    print_text(stderr, doing,
-               strlen(doing) < 40 ? strlen(doing) : utf8_cut(doing, strlen(doing), 40));
+    char line[400];
+    int room = terminal_columns(stderr) - 1;
+    snprintf(line, sizeof line, "%zu/%zu  %.1f pages/s  %s", a->n_settled, a->n,
+             seconds > 0 ? (double)a->pages_done / seconds : 0, doing);
+    fputc('\r', stderr);
+    if (room >= 2 * BAR_CELLS + 8) {
+        fprintf(stderr, "[%s] ", cells);
+        room -= BAR_CELLS + 3;
+    }
+    print_text(stderr, line, fitting(line, room));
     fputs("\033[K", stderr);
     fflush(stderr);
 }

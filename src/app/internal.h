@@ -70,5 +70,6 @@ void print_json(json_t *json);
 /* text with control characters (a terminal's escape codes) replaced. */
 void print_text(FILE *out, const char *text, size_t len);
 bool is_terminal(FILE *stream);
+int terminal_columns(FILE *stream); /* 80 where it does not say */
 
 #endif

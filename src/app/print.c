@@ -1,6 +1,7 @@
 /* What commands print. */
 #include "app/internal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 const char *json_text(const json_t *object, const char *key) {
@@ -31,4 +32,9 @@ void print_text(FILE *out, const char *text, size_t len) {
 
 bool is_terminal(FILE *stream) {
     return isatty(fileno(stream)) == 1;
+}
+
+int terminal_columns(FILE *stream) {
+    struct winsize size;
+    return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }

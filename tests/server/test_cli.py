@@ -1,11 +1,15 @@
 """The commands, through a running server and without one: what they print, how they exit."""
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -281,6 +285,30 @@ def test_add_a_folder(empty, tmp_path):
     out, err = empty.run("add", "--quiet", str(folder))
     assert out == ""
     assert len(empty.json("search", "folder")["results"]) == 1
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_the_progress_bar_stays_on_its_line(tmp_path, columns):
+    name = "\u6771\u4eac a name longer than the terminal is wide, as names of reports are "
+    folder = write(tmp_path / "files", {f"{name}{i}.txt": b"word %d" % i for i in range(5)})
+    shell = Shell(tmp_path / "data")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    adding = subprocess.Popen([PROGRAM, "add", str(folder)], env=shell.env, stderr=theirs,
+                              stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    written = b""
+    try:
+        while block := os.read(ours, 4096):
+            written += block
+    except OSError:  # its other end is closed
+        pass
+    os.close(ours)
+    assert adding.wait(timeout=60) == 0
+    bars = re.findall(r"\r([^\r\n\x1b]*\d/5[^\r\n\x1b]*)\x1b\[K", written.decode())
+    widths = [sum(2 if ord(sign) > 0x1100 else 1 for sign in bar) for bar in bars]
+    assert bars and max(widths) < columns
+    assert all(bar.startswith("[") == (columns == 80) for bar in bars)
 
 
 def test_add_files(empty, tmp_path):
