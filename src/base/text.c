@@ -231,10 +231,13 @@ int text_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t code_point) {
         out[0] = code_point;
         return 1;
     }
+    /* A mark that stands alone (U+037A) decomposes to a space and itself. */
+    bool space = text_is_space(code_point);
     int n_out = 0;
     for (utf8proc_ssize_t i = 0; i < n; i++) {
-        if (!is_dropped_mark((uint32_t)parts[i]))
-            out[n_out++] = (uint32_t)parts[i];
+        uint32_t part = (uint32_t)parts[i];
+        if (!is_dropped_mark(part) && (space || !text_is_space(part)))
+            out[n_out++] = part;
     }
     return n_out;
 }

@@ -112,7 +112,7 @@ static void letters_fold_to_what_is_typed(void **state) {
         {0x0416, 1, {0x0436}}, {0x0419, 1, {0x0439}},     {0xFF21, 1, {'a'}},
         {0x304C, 1, {0x304C}}, {0xD55C, 1, {0xD55C}},     {0x6F22, 1, {0x6F22}},
         {0x093E, 1, {0x093E}}, {0x110000, 1, {0x110000}}, {0xFF76, 1, {0x30AB}},
-        {0x2460, 1, {'1'}},
+        {0x2460, 1, {'1'}},    {0x037A, 1, {0x03B9}},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         uint32_t out[TEXT_FOLD_MAX];
