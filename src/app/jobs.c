@@ -61,10 +61,13 @@ int command_jobs(const struct command *self, int argc, char **argv, struct setti
         return EXIT_OK;
     }
     size_t i;
-    json_t *job;
+    json_t *job, *jobs = json_object_get(reply, "jobs");
     if (change)
         print_job(reply);
-    json_array_foreach(json_object_get(reply, "jobs"), i, job) print_job(job);
+    json_array_foreach(jobs, i, job) print_job(job);
+    if (!change)
+        fprintf(stderr, "%zu of %lld jobs\n", json_array_size(jobs),
+                (long long)json_number(reply, "total"));
     json_decref(reply);
     return EXIT_OK;
 }

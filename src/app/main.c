@@ -25,7 +25,7 @@ static const struct command commands[] = {
      command_search, true},
     {"list", "list [TEXT] [--json] [-n N] [--sort SORT]", "list documents",
      "  TEXT          part of a file name or title\n"
-     "  -n N          at most N (50)\n"
+     "  -n N          at most N, of 100 (50)\n"
      "  --sort SORT   newest_first, oldest_first, name_asc or name_desc\n",
      command_list, false},
     {"show", "show ID [--json] [--markdown]", "show a document",
