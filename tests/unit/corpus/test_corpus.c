@@ -12,7 +12,11 @@
 
 #include <cmocka.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define DRAIN_MS 300000
+#else
 #define DRAIN_MS 60000
+#endif
 
 struct fixture {
     char folder[64];
