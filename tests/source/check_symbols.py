@@ -27,7 +27,7 @@ PREFIXES = {
     "queue": "queue",
     "corpus": "corpus",
     "api": "api call document events handle job json route routes security upload web",
-    "app": "check choose command failed is json print session take usage",
+    "app": "check choose command failed is json print session take terminal usage",
 }
 
 findings = []
