@@ -17,7 +17,7 @@ import pytest
 import inputs
 import inputs_pdf as pdfs
 from conftest import alive, stop_whole
-from running import PROGRAM, Running, children_of, environment
+from running import PROGRAM, SLOW, Running, children_of, environment
 
 COMMANDS = ["serve", "add", "search", "list", "show", "rm", "jobs", "check"]
 DOCUMENTS = {
@@ -37,7 +37,7 @@ class Shell:
         self.env = environment(data_dir, **settings)
 
     def run(self, *arguments, status=0, timeout=120, **options):
-        done = subprocess.run([PROGRAM, *arguments], env=self.env, timeout=timeout,
+        done = subprocess.run([PROGRAM, *arguments], env=self.env, timeout=timeout * SLOW,
                               stdin=subprocess.DEVNULL, capture_output=True, **options)
         out, err = done.stdout.decode(), done.stderr.decode()
         assert done.returncode == status, f"{arguments}: {done.returncode}\n{out}\n{err}"
@@ -368,7 +368,7 @@ def test_an_add_broken_off_goes_on_with_the_next(empty, tmp_path):
                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     adding.stderr.readline()
     adding.send_signal(signal.SIGINT)
-    adding.communicate(timeout=60)
+    adding.communicate(timeout=60 * SLOW)
     assert adding.returncode == -signal.SIGINT
     empty.run("add", str(folder))
     documents = empty.json("list")["documents"]
