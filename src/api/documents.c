@@ -275,12 +275,8 @@ void handle_page(struct call *call) {
 /* ---- files ---------------------------------------------------------------------------------- */
 
 static const char *media_type_of(const char *format) {
-    for (int f = FORMAT_UNKNOWN + 1; f < FORMAT_N; f++) {
-        const struct read_format_info *info = read_format_lookup((enum read_format)f);
-        if (strcmp(info->name, format) == 0)
-            return info->media_type;
-    }
-    return "application/octet-stream";
+    const struct read_format_info *info = read_format_named(format);
+    return info ? info->media_type : "application/octet-stream";
 }
 
 void handle_document_original(struct call *call) {

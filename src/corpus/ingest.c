@@ -162,12 +162,8 @@ static void describe(struct document_row *row, const struct ingest *in, const st
     memset(row, 0, sizeof *row);
     memcpy(row->doc_id, in->row->doc_id, sizeof row->doc_id);
     row->format = doc->format;
-    row->group = "text";
-    for (int format = FORMAT_UNKNOWN + 1; format < FORMAT_N; format++) {
-        const struct read_format_info *info = read_format_lookup((enum read_format)format);
-        if (strcmp(info->name, doc->format) == 0)
-            row->group = info->group;
-    }
+    const struct read_format_info *info = read_format_named(doc->format);
+    row->group = info ? info->group : "text";
     row->n_pages = (int)doc->n_pages;
     row->n_chunks = (int)n_chunks;
     row->title = doc->title;

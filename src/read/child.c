@@ -296,7 +296,7 @@ static bool dispatch(struct reading *reading, struct error *err) {
     return error_set_code(err, ERROR_UNSUPPORTED, "unsupported", "not a format we read");
 }
 
-static void send_failed(const struct error *err) {
+void read_child_send_failed(const struct error *err) {
     struct buf payload = {0};
     wire_put_failed(&payload, err);
     sandbox_child_send(WIRE_FAILED, payload.data, payload.len, NULL, 0);
@@ -369,7 +369,7 @@ static void read_one(const struct wire_request *request, int fd, const char *lan
     if (fd >= 0)
         close(fd);
     if (map == MAP_FAILED) {
-        send_failed(&err);
+        read_child_send_failed(&err);
         return;
     }
     task->data = map;
@@ -380,7 +380,7 @@ static void read_one(const struct wire_request *request, int fd, const char *lan
     if (reading.pdf_map)
         munmap(reading.pdf_map, reading.pdf_map_size);
     if (!fine)
-        send_failed(&err);
+        read_child_send_failed(&err);
 }
 
 /* ---- children -------------------------------------------------------------------------------- */
@@ -400,7 +400,7 @@ static int reader_main(const char *languages) {
     read_pages_preload();
     ocr_preload(languages);
     if (!sandbox_lock(ready.level, &lock, &err)) {
-        send_failed(&err);
+        read_child_send_failed(&err);
         return 1;
     }
     snprintf(ready.ocr, sizeof ready.ocr, "%s", ocr_describe());
@@ -430,7 +430,7 @@ static int probe_main(const char *what, const char *dir) {
         .private_dir = dir,
     };
     if (!sandbox_lock(ready.level, &lock, &err)) {
-        send_failed(&err);
+        read_child_send_failed(&err);
         return 1;
     }
     sandbox_probe(ready.missing, lock.kind);

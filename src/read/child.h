@@ -6,6 +6,7 @@
 #include "read/wire.h"
 
 void read_child_send_ready(const struct wire_ready *ready);
+void read_child_send_failed(const struct error *failure);
 /* dir: the private folder, absolute, ours. soffice: start LibreOffice for each file instead of
  * keeping it in this process. */
 int read_converter_main(const char *dir, bool soffice);

@@ -38,6 +38,15 @@ const struct read_format_info *read_format_lookup(enum read_format format) {
     return &formats[(unsigned)format < FORMAT_N ? format : FORMAT_UNKNOWN];
 }
 
+const struct read_format_info *read_format_named(const char *name) {
+    for (int format = FORMAT_UNKNOWN + 1; format < FORMAT_N; format++) {
+        const struct read_format_info *info = read_format_lookup((enum read_format)format);
+        if (strcmp(info->name, name) == 0)
+            return info;
+    }
+    return NULL;
+}
+
 static char lower(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }

@@ -244,13 +244,6 @@ static bool convert(struct converter *converter, enum read_format format, int fd
     return fine;
 }
 
-static void send_failed(const struct error *err) {
-    struct buf payload = {0};
-    wire_put_failed(&payload, err);
-    sandbox_child_send(WIRE_FAILED, payload.data, payload.len, NULL, 0);
-    buf_fini(&payload);
-}
-
 static bool start(struct converter *converter, struct wire_ready *ready, bool soffice,
                   struct error *err) {
     converter->program_dir = office_program_dir();
@@ -292,7 +285,7 @@ int read_converter_main(const char *dir, bool soffice) {
     struct wire_ready ready = {0};
     struct error err = {0};
     if (!start(&converter, &ready, soffice, &err)) {
-        send_failed(&err);
+        read_child_send_failed(&err);
         return 1;
     }
     read_child_send_ready(&ready);
@@ -312,7 +305,7 @@ int read_converter_main(const char *dir, bool soffice) {
         if (fine)
             sandbox_child_send(WIRE_CONVERTED, NULL, 0, NULL, 0);
         else
-            send_failed(&err);
+            read_child_send_failed(&err);
         err = (struct error){0};
     }
     return 0;
