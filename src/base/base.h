@@ -224,7 +224,7 @@ void fault_point(const char *name);
 
 /* Every setting, once. Order of authority: flag (--worker-port 8002), environment (WORKER_PORT),
  * file (KEY=VALUE lines: --config FILE, else DOCUSEARCH_CONFIG, else none), default. Strings live
- * as long as the struct. Those of models and ChromaDB are not here before there are models. */
+ * as long as the struct. Those of ChromaDB come with it. */
 struct settings {
     const char *data_dir;    /* DATA_DIR ./data; made absolute */
     const char *uploads_dir; /* UPLOADS_DIR <data_dir>/uploads; absolute */
@@ -242,14 +242,25 @@ struct settings {
     const char *ocr_languages;     /* OCR_LANGUAGES eng; Tesseract's names joined by '+' */
     int n_workers;                 /* WORKER_THREADS 0 = one a processor, at most 8; resolved */
     int max_queue;                 /* MAX_QUEUE 100000 waiting jobs; past it 429 */
-    const char *api_key;      /* API_KEY, or the first line of API_KEY_FILE; NULL: none. Secret */
-    const char *cors_origin;  /* CORS_ORIGIN "" = off */
-    bool insecure;            /* INSECURE / --insecure: non-loopback bind without a key */
-    const char *device;       /* DEVICE auto|mps|cuda|vulkan|cpu */
-    bool device_strict;       /* DEVICE_STRICT */
-    enum log_level log_level; /* LOG_LEVEL info */
-    bool log_json;            /* LOG_FORMAT text|json */
-    const char *log_file;     /* LOG_FILE NULL = stderr */
+    const char *api_key;     /* API_KEY, or the first line of API_KEY_FILE; NULL: none. Secret */
+    const char *cors_origin; /* CORS_ORIGIN "" = off */
+    bool insecure;           /* INSECURE / --insecure: non-loopback bind without a key */
+    const char *device;      /* DEVICE auto|mps|cuda|vulkan|cpu */
+    bool device_strict;      /* DEVICE_STRICT */
+    const char *model_name;  /* MODEL_NAME, the visual model; "none": off */
+    const char *model_precision; /* MODEL_PRECISION auto|fp32|fp16|bf16|int8; of both models */
+    const char *text_model;      /* TEXT_MODEL; "visual", "none" */
+    const char *query_prompt;    /* QUERY_PROMPT question|query|none */
+    const char *models_dir;      /* MODELS_DIR <data_dir>/models; absolute */
+    int batch_visual;            /* BATCH_SIZE_VISUAL 4 pages */
+    int batch_text;              /* BATCH_SIZE_TEXT 8 passages */
+    const char *hf_endpoint;     /* HF_ENDPOINT */
+    const char *hf_home;         /* HF_HOME ~/.cache/huggingface; absolute, "" without a home */
+    const char *hf_token;        /* HF_TOKEN; NULL: none. Secret */
+    bool hf_offline;             /* HF_HUB_OFFLINE */
+    enum log_level log_level;    /* LOG_LEVEL info */
+    bool log_json;               /* LOG_FORMAT text|json */
+    const char *log_file;        /* LOG_FILE NULL = stderr */
     struct arena *arena;
 };
 /* Takes the settings' flags (and --config) out of argv, leaving the rest in order and *argc

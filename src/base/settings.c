@@ -86,6 +86,31 @@ static const struct setting table[] = {
      "where models run", AT(device)},
     {"DEVICE_STRICT", "--device-strict", SETTING_BOOL, "0", 0, 0, NULL,
      "a device that is not there is an error", AT(device_strict)},
+    {"MODEL_NAME", "--model-name", SETTING_TEXT, "vidore/colpali-v1.2", 0, 0, NULL,
+     "model that reads page pictures: a hub's name, a folder, or none", AT(model_name)},
+    {"MODEL_PRECISION", "--model-precision", SETTING_CHOICE, "auto", 0, 0,
+     "auto|fp32|fp16|bf16|int8", "how models compute; auto: the fastest of the processor's units",
+     AT(model_precision)},
+    {"TEXT_MODEL", "--text-model", SETTING_TEXT, "sentence-transformers/all-MiniLM-L6-v2", 0, 0,
+     NULL,
+     "model that reads passages: a hub's name, a folder, visual (the other's text part), none",
+     AT(text_model)},
+    {"QUERY_PROMPT", "--query-prompt", SETTING_CHOICE, "question", 0, 0, "question|query|none",
+     "what ColPali reads before a question: 'Question: ', 'Query: ' or nothing", AT(query_prompt)},
+    {"MODELS_DIR", "--models-dir", SETTING_PATH, "", 0, 0, NULL,
+     "folder of fetched models; empty: models in the data folder", AT(models_dir)},
+    {"BATCH_SIZE_VISUAL", "--batch-size-visual", SETTING_INT, "4", 1, 64, NULL,
+     "pages embedded at once", AT(batch_visual)},
+    {"BATCH_SIZE_TEXT", "--batch-size-text", SETTING_INT, "8", 1, 256, NULL,
+     "passages embedded at once", AT(batch_text)},
+    {"HF_ENDPOINT", "--hf-endpoint", SETTING_TEXT, "https://huggingface.co", 0, 0, NULL,
+     "hub that models are fetched from", AT(hf_endpoint)},
+    {"HF_HOME", "--hf-home", SETTING_PATH, "", 0, 0, NULL,
+     "folder of huggingface_hub, whose models are used in place; empty: ~/.cache/huggingface",
+     AT(hf_home)},
+    {"HF_TOKEN", NULL, SETTING_SECRET, "", 0, 0, NULL, "key for the hub", AT(hf_token)},
+    {"HF_HUB_OFFLINE", "--hf-hub-offline", SETTING_BOOL, "0", 0, 0, NULL, "never ask the hub",
+     AT(hf_offline)},
     {"LOG_LEVEL", "--log-level", SETTING_LEVEL, "info", 0, 0, "debug|info|warn|error",
      "least level logged", AT(log_level)},
     {"LOG_FORMAT", "--log-format", SETTING_FORMAT, "text", 0, 0, "text|json", "form of log lines",
@@ -442,8 +467,20 @@ static bool choose_key(struct given *given, struct error *err) {
     return true;
 }
 
+/* As huggingface_hub: in XDG_CACHE_HOME, else in the home folder's .cache. "" without a home. */
+static const char *usual_hf_home(struct arena *arena) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && cache[0] == '/')
+        return path_join(arena, cache, "huggingface");
+    return home && home[0] == '/' ? path_join(arena, home, ".cache/huggingface") : "";
+}
+
 /* What depends on other settings. */
 static bool complete(struct settings *out, struct error *err) {
+    if (!out->models_dir)
+        out->models_dir = path_join(out->arena, out->data_dir, "models");
+    if (!out->hf_home)
+        out->hf_home = usual_hf_home(out->arena);
     if (!out->uploads_dir)
         out->uploads_dir = path_join(out->arena, out->data_dir, "uploads");
     if (!out->ingest_roots) {
