@@ -7,6 +7,8 @@
 #ifndef DOCUSEARCH_CORPUS_H
 #define DOCUSEARCH_CORPUS_H
 
+#include "index/index.h"
+#include "model/model.h"
 #include "queue/queue.h"
 #include "read/read.h"
 #include "store/store.h"
@@ -87,6 +89,40 @@ bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_i
 
 /* The heading path in force at byte off of a chunk, out of chunk_row's heading_path. */
 char *corpus_heading(struct arena *arena, const char *headings, uint32_t off);
+
+/* ---- models --------------------------------------------------------------------------------- */
+
+/* Each model has one owner, a thread that corpus_start begins: it loads the model, then embeds what
+ * it is given in batches, questions first (also between two layers of a batch of pages). */
+enum model_role { ROLE_VISUAL, ROLE_TEXT };
+enum model_state {
+    MODEL_READY,
+    MODEL_LOADING,
+    MODEL_NOT_INSTALLED,
+    MODEL_FAILED, /* refused at load: reason names file and tensor */
+    MODEL_OFF,    /* its setting says "none" */
+};
+const char *model_state_name(enum model_state state); /* "ready", …, "off" */
+struct model_facts {
+    enum model_state state;
+    const char *name, *reason;      /* reason "" when ready */
+    const char *precision, *device; /* "" unless ready */
+    const char *space;              /* "" unless ready */
+    int dim;
+    bool late;
+    double load_seconds;
+    double items_per_second; /* pages or passages, over the last batches; 0: none yet */
+    int64_t n_embedded, n_waiting;
+};
+/* Strings are the arena's. TEXT_MODEL=visual: both roles show the one model. */
+void corpus_model(struct model_facts *out, struct arena *arena, struct corpus *corpus,
+                  enum model_role role);
+void corpus_device(struct device_info *out, struct corpus *corpus);
+struct index *corpus_index(struct corpus *corpus);
+/* By the model's owner, in batches of its size. ERROR_DEVICE model_not_installed, model_failed;
+ * ERROR_BUSY model_loading. Values are the arena's. */
+bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *corpus,
+                  enum model_role role, const struct model_input *inputs, int n, struct error *err);
 
 /* ---- searching ------------------------------------------------------------------------------ */
 

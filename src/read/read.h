@@ -82,6 +82,13 @@ bool read_document(struct document **out, struct read_pool *pool,
                    const struct read_request *request, const struct read_sink *sink,
                    struct error *err);
 
+/* The pixels of a picture file (PNG, JPEG, WebP, BMP, a TIFF's first frame), decoded in a child as
+ * Pillow's open(…).convert("RGB") gives them: not turned, transparency dropped, grey and palettes
+ * as RGB; height rows of width pixels of 3 bytes, the caller's (mem_free). At most 100 million
+ * pixels, else ERROR_LIMIT image_limit; other errors as reading's. Any thread. */
+bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool, int fd,
+                 const char *filename, struct error *err);
+
 /* What `/health` and `check` show. Started once, cached. */
 struct read_health {
     char sandbox_level[64];   /* "seccomp+landlock3", "seccomp", "rlimit", … */
