@@ -63,27 +63,129 @@ bool image_resize(uint8_t *rgb, int width, int height, const struct picture *in,
 void image_patches(float *out, const uint8_t *rgb, int width, int height, int size,
                    const float mean[3], const float std[3]);
 
+/* ---- config.c ------------------------------------------------------------------------------- */
+
+/* A JSON file of a model's folder, or an object within one; where ("config.json: text_config") is
+ * for messages. Every getter refuses what is not of its kind or out of range with ERROR_INPUT
+ * bad_model; an absent or null key is the fallback. */
+struct config {
+    const json_t *json;
+    const char *where;
+};
+/* An object or array. Not there: *out NULL and true, unless required (ERROR_INPUT bad_model). */
+bool config_read(json_t **out, const char *folder, const char *file, bool required,
+                 struct error *err);
+bool config_exists(const char *folder, const char *file);
+bool config_int(int *out, const struct config *config, const char *key, int fallback, int min,
+                int max, struct error *err);
+bool config_float(float *out, const struct config *config, const char *key, float fallback,
+                  struct error *err);
+bool config_bool(bool *out, const struct config *config, const char *key, bool fallback,
+                 struct error *err);
+/* Borrowed; the fallback may be NULL. */
+bool config_string(const char **out, const struct config *config, const char *key,
+                   const char *fallback, struct error *err);
+/* "gelu", "gelu_pytorch_tanh", …; others are ERROR_UNSUPPORTED unknown_architecture. */
+bool config_activation(enum activation *out, const struct config *config, const char *key,
+                       enum activation fallback, struct error *err);
+
+/* ---- hash.c --------------------------------------------------------------------------------- */
+
+/* model->info.weights_hash: SHA-256 over names and hashes of the files of weights, configuration
+ * and tokenizer. What was computed is kept in packed_dir beside each file's size, time and inode,
+ * and believed as long as these stand. */
+bool model_hash(struct model *model, struct error *err);
+
 /* ---- weights.c ------------------------------------------------------------------------------ */
 
-/* Named parts of a checkpoint on their way to a device, each asked for with its shape; at the end
- * every tensor of the checkpoint must have been asked for or be in the family's list of what may be
- * left over. Packed weights are found in, or written to, <packed_dir>/<key>.weights, where the key
- * is SHA-256 over weights hash, precision and the device's layout name. */
+/* Named parts of a checkpoint on their way to a device. A family asks for each tensor with its
+ * shape, then calls weights_finish: every tensor of the checkpoint must have been asked for, or be
+ * one that its names function says is not needed. All that is given belongs to the weights. */
 struct weights;
+enum { WEIGHTS_NAME = 256 };
+/* The family's own name, in out, of a checkpoint's tensor. False: not one that we need. */
+typedef bool (*weights_names)(char out[WEIGHTS_NAME], const char *name);
+bool weights_open(struct weights **out, struct model *model, weights_names names,
+                  struct error *err);
+void weights_close(struct weights *weights); /* NULL is fine */
+bool weights_has(const struct weights *weights, const char *name);
+/* A tensor n × k whose rows are read from the mapped file. */
+bool weights_table(const struct checkpoint_tensor **out, struct weights *weights, const char *name,
+                   int n, int k, struct error *err);
+/* names of n_parts tensors of n[i] elements one after another as a row, add added to each. */
+bool weights_vector(struct tensor **out, struct weights *weights, const char *const *names,
+                    const int *n, int n_parts, float add, struct error *err);
+/* A linear layer's matrix out of n_parts tensors n[i] × k (any shape of so many elements whose
+ * first dimension is n[i]: a convolution's). *out is set by weights_finish and must last till
+ * then. */
+bool weights_linear(struct weight **out, struct weights *weights, const char *const *names,
+                    const int *n, int n_parts, int k, enum weight_join join,
+                    enum precision precision, struct error *err);
+/* Finds the packed weights on disk, or packs them. */
+bool weights_finish(struct weights *weights, struct error *err);
+
+/* packed.c: <packed_dir>/<key>.weights, all packed weights of a model, mapped at every later start.
+ * key is SHA-256 over the weights hash and, of each weight, its shape, precision and layout.
+ *
+ *  offset size
+ *       0    8  "DSWEIGHT"
+ *       8    4  version, 1
+ *      12    4  n, weights in the file
+ *      16    8  length of the file
+ *      24    8  zero
+ *      32   64  key, hex
+ *      96 24*n  for each weight: offset (a multiple of 4096), size, checksum (each 8 bytes)
+ *  then     32  SHA-256 of all bytes before
+ *
+ * Little-endian. The checksum is the first 8 bytes of SHA-256 over up to PACKED_SAMPLES pages of
+ * 4,096 bytes, evenly spread over the weight from its first to its last: a file cut, zeroed or
+ * mixed up is noticed without reading it whole. Written beside as <key>.weights.part under flock,
+ * synced, renamed. */
+struct packed;
+enum { PACKED_SAMPLES = 4 };
+/* NULL in *out and true when there is none that can be used. */
+void packed_open(struct packed **out, const char *dir, const char key[SHA256_HEX + 1],
+                 const size_t *sizes, int n);
+/* In memory, to be filled. */
+bool packed_new(struct packed **out, const size_t *sizes, int n, struct error *err);
+void *packed_at(const struct packed *packed, int i);
+/* Begins to write it to disk, in a thread of low priority; what hinders it is only logged. */
+void packed_keep(struct packed *packed, const char *dir, const char key[SHA256_HEX + 1]);
+void packed_close(struct packed *packed); /* after the writing has ended; NULL is fine */
 
 /* ---- families ------------------------------------------------------------------------------- */
 
-/* One a file (bert.c, colpali.c). */
+/* One a file (bert.c, colbert.c, colpali.c). */
 struct family {
     const char *name;
     /* Does this config.json (its model_type, architectures) describe one of ours? */
     bool (*takes)(const json_t *config);
+    /* Fills in what model->info says of the family. */
     bool (*open)(void **out, struct model *model, struct error *err);
     void (*close)(void *self);
     bool (*embed)(struct embedding *out, struct arena *arena, void *self,
                   const struct model_input *inputs, int n, const struct model_between *between,
                   struct error *err);
 };
-extern const struct family family_bert, family_colpali;
+extern const struct family family_bert, family_colbert, family_colpali;
+
+struct model {
+    struct arena *arena; /* strings of this struct */
+    struct device *device;
+    const char *folder;           /* as asked */
+    const char *base_folder;      /* of an adapter's base; else NULL */
+    const char *tokenizer_folder; /* one of the two */
+    const char *packed_dir, *query_prompt;
+    json_t *config, *adapter; /* adapter: adapter_config.json, or NULL */
+    struct tokenizer *tokenizer;
+    enum precision precision;
+    struct model_info info;
+    const struct family *family;
+    void *self;
+};
+/* Between layers: calls it, if any. */
+bool model_pause(const struct model_between *between, struct error *err);
+/* A token that must be in the tokenizer: ERROR_INPUT bad_model. */
+bool model_token(int *out, const struct model *model, const char *token, struct error *err);
 
 #endif
