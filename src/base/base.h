@@ -139,6 +139,9 @@ bool file_write_durable(const char *path, const void *data, size_t len, struct e
 bool file_read(char **data, size_t *len, const char *path, size_t max_bytes, struct error *err);
 bool file_sha256(char out[SHA256_HEX + 1], int64_t *size_bytes, const char *path,
                  struct error *err);
+/* git's id of the file as a blob: SHA-1 over "blob <size>", a NUL and the bytes. */
+#define GIT_ID_HEX 40
+bool file_git_id(char out[GIT_ID_HEX + 1], const char *path, struct error *err);
 bool fd_write_all(int fd, const void *data, size_t len, struct error *err);
 bool disk_free_bytes(int64_t *out, const char *path, struct error *err);
 

@@ -1,9 +1,12 @@
 /* The client: libcurl's easy interface, one handle kept so that connections are reused. Replies are
- * held in memory up to a maximum; event streams are taken apart line by line and never held. */
+ * held in memory up to a maximum; downloads go into their sink as they arrive; event streams are
+ * taken apart line by line and never held. */
 #include "http/internal.h"
 
 #include <curl/curl.h>
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define MAX_REPLY ((size_t)256 << 20)
 #define MAX_EVENT ((size_t)1 << 20)
@@ -74,7 +77,10 @@ static char *prepare(struct http_client *client, const char *target) {
 
 static bool explain(struct http_client *client, CURLcode rc, struct error *err) {
     const char *why = client->reason[0] ? client->reason : curl_easy_strerror(rc);
-    bool unreached = rc == CURLE_COULDNT_CONNECT || rc == CURLE_COULDNT_RESOLVE_HOST;
+    long proxy_status = 0;
+    curl_easy_getinfo(client->curl, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
+    bool unreached = rc == CURLE_COULDNT_CONNECT || rc == CURLE_COULDNT_RESOLVE_HOST ||
+                     rc == CURLE_COULDNT_RESOLVE_PROXY || proxy_status >= 300;
     return error_set_code(err, ERROR_IO, unreached ? "connect_failed" : "io_error", "%s: %s",
                           client->base_url, why);
 }
@@ -175,6 +181,156 @@ bool http_client_upload(struct http_reply *out, struct http_client *client, cons
         error_set_code(err, ERROR_MISSING, "not_found", "%s: cannot be read", path);
     }
     curl_mime_free(mime);
+    mem_free(url);
+    return ok;
+}
+
+/* ---- downloads ------------------------------------------------------------------------------ */
+
+#define MAX_REDIRECTS 10L
+#define MAX_ERROR_BODY ((size_t)1 << 20)
+
+struct transfer {
+    const struct http_download *download;
+    CURL *curl;
+    int64_t heard_ms; /* when a byte came last */
+    curl_off_t heard_bytes;
+    size_t dropped;
+    bool begun, refused, stalled, cancelled;
+    struct error *err; /* written when refused */
+};
+
+/* NULL: none. */
+static const char *reply_header(CURL *curl, const char *name) {
+    struct curl_header *header;
+    bool there = curl_easy_header(curl, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK;
+    return there ? header->value : NULL;
+}
+
+/* Where the body starts: RFC 9110, "bytes 200-999/1000". */
+static bool body_start(int64_t *from_byte, const struct transfer *t, long status) {
+    *from_byte = 0;
+    if (status != 206)
+        return true;
+    const char *range = reply_header(t->curl, "Content-Range");
+    char first[24];
+    size_t n = range && strncasecmp(range, "bytes ", 6) == 0 ? strcspn(range + 6, "-") : 0;
+    if (n == 0 || n >= sizeof first)
+        return false;
+    memcpy(first, range + 6, n);
+    first[n] = '\0';
+    return text_to_int(from_byte, first, 0, INT64_MAX, "range", NULL) &&
+           *from_byte == t->download->from_byte;
+}
+
+static bool begin_body(struct transfer *t, long status) {
+    if (t->begun)
+        return true;
+    t->begun = true;
+    int64_t from_byte;
+    curl_off_t n_bytes = -1;
+    curl_easy_getinfo(t->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &n_bytes);
+    if (!body_start(&from_byte, t, status))
+        return error_set(t->err, ERROR_IO, "%s: another range than the one asked for",
+                         t->download->target);
+    return t->download->begin(t->download->ctx, from_byte, n_bytes, t->err);
+}
+
+static size_t pass_bytes(char *data, size_t size, size_t n, void *ctx) {
+    struct transfer *t = ctx;
+    long status = 0;
+    curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200 || status >= 300) {
+        t->dropped += size * n;
+        return t->dropped > MAX_ERROR_BODY ? 0 : size * n;
+    }
+    if (!begin_body(t, status) || !t->download->data(t->download->ctx, data, size * n, t->err)) {
+        t->refused = true;
+        return 0;
+    }
+    return size * n;
+}
+
+static int on_pass(void *ctx, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
+                   curl_off_t up) {
+    struct transfer *t = ctx;
+    (void)down_total;
+    (void)up_total;
+    (void)up;
+    int64_t now = time_mono_ms();
+    if (down != t->heard_bytes) {
+        t->heard_bytes = down;
+        t->heard_ms = now;
+    }
+    t->stalled = now - t->heard_ms >= t->download->stall_ms;
+    t->cancelled = t->download->tick && !t->download->tick(t->download->ctx);
+    return t->stalled || t->cancelled;
+}
+
+/* What the transfer came to. A status that is no success is an answer even where its body was not
+ * read to the end. */
+static bool conclude(struct http_download_reply *out, struct http_client *client,
+                     struct transfer *t, CURLcode rc) {
+    long status = 0;
+    curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (t->refused)
+        return false;
+    if (t->cancelled)
+        return error_set_code(t->err, ERROR_CONFLICT, "cancelled", "cancelled");
+    if (t->stalled)
+        return error_set_code(t->err, ERROR_IO, "stalled", "%s: nothing came for %d seconds",
+                              client->base_url, t->download->stall_ms / 1000);
+    if (rc != CURLE_OK && t->dropped <= MAX_ERROR_BODY)
+        return explain(client, rc, t->err);
+    if (status >= 200 && status < 300 && !begin_body(t, status))
+        return false;
+    memset(out, 0, sizeof *out);
+    out->status = (int)status;
+    const char *note = t->download->note ? reply_header(t->curl, t->download->note) : NULL;
+    if (note)
+        memcpy(out->note, note, utf8_cut(note, strlen(note), sizeof out->note - 1));
+    return true;
+}
+
+/* Of scheme://[user@]host[:port]/…: is the host this machine? */
+static bool is_local(const char *base_url) {
+    bool local = false;
+    CURLU *url = curl_url();
+    char *host = NULL;
+    if (url && curl_url_set(url, CURLUPART_URL, base_url, 0) == CURLUE_OK &&
+        curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+        local = http_host_is_loopback(host);
+    curl_free(host);
+    curl_url_cleanup(url);
+    return local;
+}
+
+bool http_client_download(struct http_download_reply *out, struct http_client *client,
+                          const struct http_download *download, struct error *err) {
+    char *url = prepare(client, download->target);
+    CURL *curl = client->curl;
+    struct transfer t = {
+        .download = download, .curl = curl, .heard_ms = time_mono_ms(), .err = err};
+    if (!is_local(client->base_url))
+        curl_easy_setopt(curl, CURLOPT_NOPROXY, NULL);
+    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(curl, CURLOPT_MAXREDIRS, MAX_REDIRECTS);
+    bool secure = strncasecmp(client->base_url, "https:", 6) == 0;
+    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
+    struct curl_slist *headers = client->auth ? curl_slist_append(NULL, client->auth) : NULL;
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    char range[32];
+    snprintf(range, sizeof range, "%lld-", (long long)download->from_byte);
+    if (download->from_byte > 0)
+        curl_easy_setopt(curl, CURLOPT_RANGE, range);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, pass_bytes);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &t);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_pass);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &t);
+    CURLcode rc = curl_easy_perform(curl);
+    bool ok = conclude(out, client, &t, rc);
+    curl_slist_free_all(headers);
     mem_free(url);
     return ok;
 }

@@ -204,6 +204,28 @@ typedef bool (*http_progress)(void *ctx, int64_t sent_bytes, int64_t size_bytes)
 bool http_client_upload(struct http_reply *out, struct http_client *client, const char *target,
                         const char *path, const char *filename, http_progress progress, void *ctx,
                         struct error *err);
+/* A GET whose body goes into a sink as it arrives. */
+struct http_download {
+    const char *target;
+    int64_t from_byte; /* asks for what follows this; 0: for all of it */
+    int stall_ms;      /* without a byte for so long: ERROR_IO stalled */
+    const char *note;  /* a header of the reply to keep, or NULL */
+    void *ctx;
+    /* Before the body of a 2xx: it starts at from_byte of the whole (0 where the server gives no
+     * ranges) and has n_bytes (-1: not said). */
+    bool (*begin)(void *ctx, int64_t from_byte, int64_t n_bytes, struct error *err);
+    bool (*data)(void *ctx, const void *data, size_t len, struct error *err);
+    bool (*tick)(void *ctx); /* at least once a second; false: ERROR_CONFLICT cancelled. Or NULL */
+};
+struct http_download_reply {
+    int status;     /* bodies of other than 2xx are dropped */
+    char note[128]; /* "" where there was no such header */
+};
+/* Follows redirects (10 at most, never from https to http); the key goes to the host of base_url
+ * alone. Certificates are verified, and the environment's proxies are used but for a base_url of
+ * this machine. False: the sink's error, ERROR_IO as of http_client_call, stalled, cancelled. */
+bool http_client_download(struct http_download_reply *out, struct http_client *client,
+                          const struct http_download *download, struct error *err);
 /* Reads server-sent events until on_event gives false (then true is returned), or deadline_ms
  * (time_mono_ms; -1 none) passes (true too), or the connection ends (ERROR_IO). on_event is also
  * called at least once a second with event NULL. last_id NULL: from now on. */

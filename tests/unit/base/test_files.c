@@ -223,6 +223,11 @@ static void hash_of_a_file(void **state) {
     assert_int_equal(size, len);
     assert_false(file_sha256(hex, &size, "/nowhere", &err));
     assert_false(file_sha256(hex, &size, *state, &err));
+    char id[GIT_ID_HEX + 1];
+    assert_true(file_write_durable(path, "hello\n", 6, &err));
+    assert_true(file_git_id(id, path, &err));
+    assert_string_equal(id, "ce013625030ba8dba906f756967f9e9ca394464a"); /* git hash-object */
+    assert_false(file_git_id(id, "/nowhere", &err));
     mem_free(bytes);
     mem_free(path);
 }

@@ -4,5 +4,6 @@
 
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
-    return test_message() + test_guard() + test_multipart() + test_server() + test_client();
+    return test_message() + test_guard() + test_multipart() + test_server() + test_client() +
+           test_download();
 }

@@ -15,5 +15,6 @@ int test_guard(void);
 int test_multipart(void);
 int test_server(void);
 int test_client(void);
+int test_download(void);
 
 #endif
