@@ -5,7 +5,7 @@
  * <data_dir>/vectors/, and a row in the store for each page or passage: where its vectors lie.
  * Search is exact: every row of the space that the filter lets through is scored.
  *
- *   <data_dir>/vectors/<space number>.f32
+ *   <data_dir>/vectors/<space number>-<generation>.f32   (generation: how often it was rewritten)
  *   offset  bytes  what
  *   0       8      "DSVEC\0\0\1"
  *   8       4      dim, little-endian
@@ -13,7 +13,9 @@
  *   16             vectors: dim little-endian IEEE floats each, in the order they were appended
  *
  * Invariants: vectors are fdatasynced before the row that names them commits; bytes that no row
- * names are dead, cut off (at the tail) or reclaimed when the index is opened. */
+ * names are dead, cut off (at the tail) or reclaimed (when they are more than half and 64 MB) as
+ * the index is opened. Rows that name bytes that are not there are dropped then, all of their
+ * document and space, with a warning. Several documents may be written at once. */
 #ifndef DOCUSEARCH_INDEX_H
 #define DOCUSEARCH_INDEX_H
 
@@ -49,8 +51,12 @@ bool index_writer_open(struct index_writer **out, struct index *index, int space
 /* item: page from 1, or chunk ordinal from 0. n vectors of the space's dim. */
 bool index_writer_add(struct index_writer *writer, enum item_kind kind, int item,
                       const float *vectors, int n, struct error *err);
+int64_t index_writer_count(const struct index_writer *writer); /* items added */
+/* Syncs what was added; fault point "embedded". Called before the transaction, so that others need
+ * not wait for the disk; commit syncs what was not. */
+bool index_writer_sync(struct index_writer *writer, struct error *err);
 /* Syncs the vectors, then puts the rows into tx, replacing the document's older ones in this
- * space. */
+ * space. After store_put_reading, which drops vectors with the old reading. */
 bool index_writer_commit(struct index_writer *writer, struct store_tx *tx, struct error *err);
 void index_writer_free(struct index_writer *writer); /* uncommitted vectors are dead bytes */
 

@@ -1,5 +1,6 @@
 /* A search's filter as ranges of chunk row ids: a document's chunks are one range, so most filters
- * need no chunk's row; those that name pages read the index of chunks by document. */
+ * need no chunk's row; those that name pages read the index of chunks by document. And as a query
+ * over the rows of vectors. */
 #include "store/lexical.h"
 
 #include <stdlib.h>
@@ -39,14 +40,14 @@ static bool is_open(const struct search_filter *filter) {
             !filter->added_to_ms && !filter->page_from && !filter->page_to);
 }
 
-#define FILTER_DOCUMENTS                                                                           \
-    " FROM documents d WHERE d.n_chunks > 0"                                                       \
-    " AND (?1 IS NULL OR d.doc_id IN (SELECT value FROM json_each(?1)))"                           \
+#define FILTER_TERMS                                                                               \
+    " (?1 IS NULL OR d.doc_id IN (SELECT value FROM json_each(?1)))"                               \
     " AND (?2 IS NULL OR d.format IN (SELECT value FROM json_each(?2))"                            \
     "      OR d.format_group IN (SELECT value FROM json_each(?2)))"                                \
     " AND (?3 IS NULL OR EXISTS (SELECT 1 FROM sources s WHERE s.doc_no = d.doc_no"                \
     "      AND substr(s.path, 1, length(?3)) = ?3))"                                               \
     " AND d.added_ms >= ?4 AND d.added_ms <= ?5"
+#define FILTER_DOCUMENTS " FROM documents d WHERE d.n_chunks > 0 AND" FILTER_TERMS
 
 static sqlite3_stmt *filter_query(struct arena *arena, struct conn *conn,
                                   const struct search_filter *filter, struct error *err) {
@@ -67,6 +68,39 @@ static sqlite3_stmt *filter_query(struct arena *arena, struct conn *conn,
                       " AND c.last_page >= ?6 AND c.first_page <= ?7 AND c.first_page > 0"
                       " ORDER BY c.row_id",
                       "tttiiii", ids, formats, filter->folder, from, to, page_from, page_to);
+}
+
+#define VECTOR_COLUMNS "SELECT v.doc_no, v.item, v.first, v.n FROM vectors v"
+#define VECTORS_OF_DOCUMENTS                                                                       \
+    VECTOR_COLUMNS " INDEXED BY vectors_by_place WHERE v.space_no = ?6 AND v.kind = ?7"            \
+                   " AND v.doc_no IN (SELECT d.doc_no FROM documents d WHERE" FILTER_TERMS ")"
+
+sqlite3_stmt *filter_vectors(struct arena *arena, struct conn *conn, int64_t space,
+                             enum vector_kind kind, const struct search_filter *filter,
+                             struct error *err) {
+    if (is_open(filter))
+        return conn_query(conn, err,
+                          VECTOR_COLUMNS " WHERE v.space_no = ? AND v.kind = ? ORDER BY v.first",
+                          "ii", space, (int64_t)kind);
+    const char *ids = filter->doc_ids ? json_list(arena, filter->doc_ids, filter->n_doc_ids) : NULL;
+    const char *formats = filter->formats ? json_list(arena, filter->formats, filter->n_formats)
+                                          : NULL;
+    int64_t from = filter->added_from_ms ? filter->added_from_ms : INT64_MIN;
+    int64_t to = filter->added_to_ms ? filter->added_to_ms : INT64_MAX;
+    int64_t page_from = filter->page_from, page_to = filter->page_to ? filter->page_to : INT32_MAX;
+    if (!filter->page_from && !filter->page_to)
+        return conn_query(conn, err, VECTORS_OF_DOCUMENTS " ORDER BY v.first", "tttiiii", ids,
+                          formats, filter->folder, from, to, space, (int64_t)kind);
+    return conn_query(conn, err,
+                      kind == VECTORS_PAGE ? VECTORS_OF_DOCUMENTS
+                          " AND v.item >= ?8 AND v.item <= ?9"
+                          " ORDER BY v.first"
+                                           : VECTORS_OF_DOCUMENTS
+                          " AND EXISTS (SELECT 1 FROM chunks c WHERE c.doc_no = v.doc_no"
+                          "  AND c.ordinal = v.item AND c.last_page >= ?8 AND c.first_page <= ?9"
+                          "  AND c.first_page > 0) ORDER BY v.first",
+                      "tttiiiiii", ids, formats, filter->folder, from, to, space, (int64_t)kind,
+                      page_from, page_to);
 }
 
 bool filter_ranges(struct row_ranges **out, struct arena *arena, struct conn *conn,

@@ -9,7 +9,7 @@
 
 #define STORE_READERS 8              /* connections that read, at most */
 #define CONN_STATEMENTS 96           /* prepared statements a connection keeps */
-#define STORE_VERSION 2              /* what PRAGMA user_version says of this schema */
+#define STORE_VERSION 3              /* what PRAGMA user_version says of this schema */
 #define STORE_APPLICATION 0x446F6353 /* PRAGMA application_id: "DocS" */
 
 /* A connection with its prepared statements. One thread at a time. */
@@ -90,6 +90,8 @@ bool store_migrate(struct conn *conn, int version, struct error *err);
 
 /* The chunks of a document and their full text, in the caller's transaction. */
 bool chunks_drop(struct conn *conn, int64_t doc_no, struct error *err);
+/* The same, and its vectors' rows: what a reading left. */
+bool document_drop_reading(struct conn *conn, int64_t doc_no, struct error *err);
 /* A document that waits (again) or has failed for good; a READY one is left as it is. */
 bool document_follow_job(struct conn *conn, const char *doc_id, enum document_state state,
                          const char *error_code, const char *error_text, struct error *err);

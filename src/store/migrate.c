@@ -11,6 +11,9 @@
  *   jobs
  *   chunks_fts    FTS5 over chunks.text, which it does not keep a copy of
  *   words         every word ever indexed, folded and not stemmed: what prefixes are looked up in
+ *   spaces        vector spaces; n_items and n_vectors count the rows of vectors, kept by triggers
+ *   vectors       a row a page or chunk of a READY document: vectors first to first + n of the
+ *                 space's file
  */
 #include "store/internal.h"
 
@@ -98,6 +101,31 @@ static const struct migration migrations[] = {
          "  text, content='chunks', content_rowid='row_id', columnsize=0, tokenize='docusearch');"
          "CREATE TABLE words (word TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;",
      .run = fulltext_rebuild},
+    {.sql = "CREATE TABLE spaces ("
+            "  space_no INTEGER PRIMARY KEY AUTOINCREMENT,"
+            "  name TEXT NOT NULL UNIQUE,"
+            "  dim INTEGER NOT NULL,"
+            "  late INTEGER NOT NULL,"
+            "  generation INTEGER NOT NULL DEFAULT 1,"
+            "  n_items INTEGER NOT NULL DEFAULT 0,"
+            "  n_vectors INTEGER NOT NULL DEFAULT 0"
+            ") STRICT;"
+            "CREATE TABLE vectors ("
+            "  doc_no INTEGER NOT NULL REFERENCES documents,"
+            "  space_no INTEGER NOT NULL REFERENCES spaces,"
+            "  kind INTEGER NOT NULL,"
+            "  item INTEGER NOT NULL,"
+            "  first INTEGER NOT NULL,"
+            "  n INTEGER NOT NULL,"
+            "  PRIMARY KEY (doc_no, space_no, kind, item)"
+            ") STRICT, WITHOUT ROWID;"
+            "CREATE INDEX vectors_by_place ON vectors (space_no, kind, first, n, item, doc_no);"
+            "CREATE TRIGGER vectors_put AFTER INSERT ON vectors BEGIN"
+            "  UPDATE spaces SET n_items = n_items + 1, n_vectors = n_vectors + new.n"
+            "  WHERE space_no = new.space_no; END;"
+            "CREATE TRIGGER vectors_gone AFTER DELETE ON vectors BEGIN"
+            "  UPDATE spaces SET n_items = n_items - 1, n_vectors = n_vectors - old.n"
+            "  WHERE space_no = old.space_no; END;"},
 };
 static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
 

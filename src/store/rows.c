@@ -1,7 +1,8 @@
 /* Documents, their sources and chunks: rows in, rows out.
  *
  * Invariants:
- *  1. Only a READY document has chunks, so full text needs no join to know whom it may find.
+ *  1. Only a READY document has chunks and vectors, so a search needs no join to know whom it may
+ *     find.
  *  2. A document's chunks have adjoining row ids, from documents.first_chunk on. */
 #include "store/internal.h"
 
@@ -134,6 +135,11 @@ bool chunks_drop(struct conn *conn, int64_t doc_no, struct error *err) {
                     doc_no);
 }
 
+bool document_drop_reading(struct conn *conn, int64_t doc_no, struct error *err) {
+    return chunks_drop(conn, doc_no, err) &&
+           conn_run(conn, err, "DELETE FROM vectors WHERE doc_no = ?", "i", doc_no);
+}
+
 bool store_set_document_state(struct store_tx *tx, const char *doc_id, enum document_state state,
                               const char *error_code, const char *error_text, struct error *err) {
     struct conn *conn = tx_conn(tx, err);
@@ -142,7 +148,7 @@ bool store_set_document_state(struct store_tx *tx, const char *doc_id, enum docu
         return tx_done(tx, false);
     if (doc_no == 0)
         return missing_document(doc_id, err);
-    bool ok = (state == DOCUMENT_READY || chunks_drop(conn, doc_no, err)) &&
+    bool ok = (state == DOCUMENT_READY || document_drop_reading(conn, doc_no, err)) &&
               conn_run(conn, err,
                        "UPDATE documents SET state = ?, error_code = ?, error_text = ?"
                        " WHERE doc_no = ?",
@@ -224,7 +230,7 @@ bool store_put_reading(struct store_tx *tx, const struct document_row *row,
     document_from(&old, arena, stmt);
     doc_no = sqlite3_column_int64(stmt, 17);
     conn_finish(stmt);
-    if (!chunks_drop(conn, doc_no, err))
+    if (!document_drop_reading(conn, doc_no, err))
         goto end;
     for (int i = 0; i < n_chunks; i++) {
         int64_t row_id;
@@ -271,7 +277,7 @@ bool store_delete_document(struct store_tx *tx, bool *found, int *n_pages, int *
     }
     conn_finish(stmt);
     if (ok && *found)
-        ok = chunks_drop(conn, doc_no, err) &&
+        ok = document_drop_reading(conn, doc_no, err) &&
              conn_run(conn, err, "DELETE FROM jobs WHERE doc_id = ?", "t", doc_id) &&
              conn_run(conn, err, "DELETE FROM documents WHERE doc_no = ?", "i", doc_no);
     return tx_done(tx, ok);
@@ -499,23 +505,36 @@ bool store_list_page_chunks(struct chunk_row **out, int *n, struct arena *arena,
     return list_chunks(out, n, arena, store, doc_id, page, true, err);
 }
 
-bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena, struct store *store,
-                      int64_t row_id, struct error *err) {
+#define ONE_CHUNK                                                                                  \
+    "SELECT " CHUNK_COLUMNS ", p.places FROM chunks c JOIN documents d USING (doc_no)"             \
+    " LEFT JOIN chunk_places p USING (row_id) WHERE "
+
+/* By row_id, or by doc_id and ordinal. */
+static bool find_chunk(struct chunk_row *out, bool *found, struct arena *arena, struct store *store,
+                       const char *doc_id, int64_t number, struct error *err) {
     struct conn *conn;
     *found = false;
     if (!reader_take(&conn, store, err))
         return false;
-    sqlite3_stmt *stmt = conn_query(
-        conn, err,
-        "SELECT " CHUNK_COLUMNS ", p.places FROM chunks c JOIN documents d"
-        " USING (doc_no) LEFT JOIN chunk_places p USING (row_id) WHERE c.row_id = ?",
-        "i", row_id);
+    sqlite3_stmt *stmt = doc_id ? conn_query(conn, err, ONE_CHUNK "d.doc_id = ? AND c.ordinal = ?",
+                                             "ti", doc_id, number)
+                                : conn_query(conn, err, ONE_CHUNK "c.row_id = ?", "i", number);
     bool ok = stmt && conn_step(found, conn, stmt, err);
     if (ok && *found)
         chunk_from(out, arena, stmt, true);
     conn_finish(stmt);
     reader_drop(conn);
     return ok;
+}
+
+bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena, struct store *store,
+                      int64_t row_id, struct error *err) {
+    return find_chunk(out, found, arena, store, NULL, row_id, err);
+}
+
+bool store_find_chunk_at(struct chunk_row *out, bool *found, struct arena *arena,
+                         struct store *store, const char *doc_id, int ordinal, struct error *err) {
+    return find_chunk(out, found, arena, store, doc_id, ordinal, err);
 }
 
 bool store_counts(struct store_counts *out, struct store *store, struct error *err) {

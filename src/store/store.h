@@ -107,16 +107,16 @@ void store_rollback(struct store_tx *tx);
  * path ("": it was uploaded) is remembered as one of its sources, and leaves any other document. */
 bool store_put_document(struct store_tx *tx, bool *existed, const struct document_row *row,
                         struct error *err);
-/* A document that is no longer READY loses its chunks and their full text with it. */
+/* A document that is no longer READY loses its chunks, their full text and its vectors with it. */
 bool store_set_document_state(struct store_tx *tx, const char *doc_id, enum document_state state,
                               const char *error_code, const char *error_text, struct error *err);
 /* Replaces the document's reading: row's format, group, n_pages, n_chunks, title, author, created,
  * warning; its pages (row->n_pages of them: one blob of 12 bytes a page in the document's row); all
- * its chunks and their full text; state READY, errors cleared. */
+ * its chunks and their full text; state READY, errors cleared. Vectors of the old one go. */
 bool store_put_reading(struct store_tx *tx, const struct document_row *row,
                        const struct page_row *pages, const struct chunk_row *chunks, int n_chunks,
                        struct error *err);
-/* Row, chunks, full text, sources and jobs. *found false when there is none. */
+/* Row, chunks, full text, vectors, sources and jobs. *found false when there is none. */
 bool store_delete_document(struct store_tx *tx, bool *found, int *n_pages, int *n_chunks,
                            const char *doc_id, struct error *err);
 /* Forgets that the document came from path; *n_left counts the sources it still has. */
@@ -147,6 +147,8 @@ bool store_list_page_chunks(struct chunk_row **out, int *n, struct arena *arena,
                             struct store *store, const char *doc_id, int page, struct error *err);
 bool store_find_chunk(struct chunk_row *out, bool *found, struct arena *arena, struct store *store,
                       int64_t row_id, struct error *err);
+bool store_find_chunk_at(struct chunk_row *out, bool *found, struct arena *arena,
+                         struct store *store, const char *doc_id, int ordinal, struct error *err);
 struct store_counts {
     int64_t documents, ready, failed, partial, pages, chunks;
     int64_t jobs[5]; /* by enum job_state */
@@ -226,6 +228,47 @@ struct text_range {
 };
 void lexical_highlight(struct text_range **out, int *n, struct arena *arena,
                        const struct lexical_query *query, const char *text, size_t len);
+
+/* ---- vectors -------------------------------------------------------------------------------- */
+
+/* Rows that say where the vectors of READY documents lie; the vectors are index's. A space is known
+ * by its name; vectors are counted from 0 within its file. */
+struct space_row {
+    int space;
+    const char *name;
+    int dim;
+    bool late;
+    int generation; /* how often the file was rewritten, from 1 */
+    int64_t n_items, n_vectors;
+    int64_t end; /* one past the last vector that a row names */
+};
+bool store_list_spaces(struct space_row **out, int *n, struct arena *arena, struct store *store,
+                       struct error *err); /* ascending by space */
+/* Finds it by name or makes it with this dim; ERROR_CONFLICT: known with another. */
+bool store_put_space(struct store_tx *tx, struct space_row *out, const char *name, int dim,
+                     bool late, struct error *err);
+enum vector_kind { VECTORS_PAGE, VECTORS_CHUNK };
+struct vector_row {
+    enum vector_kind kind;
+    int item; /* page from 1, or a chunk's ordinal */
+    int64_t first;
+    int n;
+};
+/* Replaces the READY document's rows in this space. */
+bool store_put_vectors(struct store_tx *tx, int space, const char *doc_id,
+                       const struct vector_row *rows, int n, struct error *err);
+/* Rows of a space and kind that the filter (NULL: none) lets through, by first; false from the
+ * visitor ends it. One state of the database; doc_id is valid during the call. */
+typedef bool (*vector_visitor)(void *ctx, const char *doc_id, const struct vector_row *row);
+bool store_visit_vectors(struct store *store, int space, enum vector_kind kind,
+                         const struct search_filter *filter, vector_visitor visit, void *ctx,
+                         struct error *err);
+/* The documents with a row in this space that ends past `end` lose their rows in it. */
+bool store_drop_vectors_past(struct store_tx *tx, char (**doc_ids)[SHA256_HEX + 1], int *n,
+                             struct arena *arena, int space, int64_t end, struct error *err);
+/* As if the vectors that rows name were written one after another, pages before chunks, each in the
+ * order they had; the generation goes up. */
+bool store_pack_vectors(struct store_tx *tx, int space, struct error *err);
 
 /* ---- upkeep --------------------------------------------------------------------------------- */
 
