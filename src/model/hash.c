@@ -1,5 +1,153 @@
+/* hash: a model's name for itself, so that vectors of two models are never compared and packed
+ * weights are never taken for another's. Six gigabytes are read once; later starts believe what was
+ * written down as long as the files look untouched. */
 #include "model/internal.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { PIECE_BYTES = 64 << 20, THREADS_MAX = 32, RECORD_BYTES_MAX = 512 };
+
+/* ---- a weight file -------------------------------------------------------------------------- */
+
+struct pieces {
+    const char *data;
+    size_t size;
+    int n;
+    char (*hashes)[SHA256_HEX + 1];
+    atomic_int next;
+};
+
+static void hash_pieces(void *arg) {
+    struct pieces *pieces = arg;
+    for (int i; (i = atomic_fetch_add(&pieces->next, 1)) < pieces->n;) {
+        size_t from = (size_t)i * PIECE_BYTES, left = pieces->size - from;
+        size_t len = left < PIECE_BYTES ? left : PIECE_BYTES;
+        sha256_hex(pieces->hashes[i], pieces->data + from, len);
+        madvise((void *)(pieces->data + from), len, MADV_DONTNEED); /* pieces begin on a page */
+    }
+}
+
+static void hash_file(char out[SHA256_HEX + 1], const struct checkpoint_file *file) {
+    struct pieces pieces = {.data = file->data, .size = file->size};
+    struct thread *threads[THREADS_MAX] = {0};
+    int n_threads = cpu_count();
+    pieces.n = (int)((file->size + PIECE_BYTES - 1) / PIECE_BYTES);
+    pieces.hashes = mem_alloc((size_t)pieces.n * sizeof *pieces.hashes);
+    if (n_threads > pieces.n)
+        n_threads = pieces.n;
+    for (int i = 1; i < n_threads && i < THREADS_MAX; i++)
+        thread_start(&threads[i], "hash", hash_pieces, &pieces, NULL); /* fewer will do */
+    hash_pieces(&pieces);
+    for (int i = 1; i < THREADS_MAX; i++)
+        thread_join(threads[i]);
+    struct sha256 *hash = sha256_new();
+    for (int i = 0; i < pieces.n; i++)
+        sha256_update(hash, pieces.hashes[i], SHA256_HEX);
+    sha256_finish(out, hash);
+    mem_free(pieces.hashes);
+}
+
+/* ---- what is written down ------------------------------------------------------------------- */
+
+static char *record_path(const struct model *model, const struct checkpoint_file *file) {
+    char key[SHA256_HEX + 1];
+    sha256_hex(key, file->path, strlen(file->path));
+    return mem_printf("%s/%s.hash", model->packed_dir, key);
+}
+
+static bool recall(char out[SHA256_HEX + 1], const struct model *model,
+                   const struct checkpoint_file *file) {
+    char *path = record_path(model, file), *text = NULL, *start = NULL;
+    size_t len = 0;
+    bool ok = false;
+    if (file_read(&text, &len, path, RECORD_BYTES_MAX, NULL)) {
+        start = mem_printf("1 %s ", file->state);
+        size_t n = strlen(start);
+        if (len == n + SHA256_HEX + 1 && memcmp(text, start, n) == 0) {
+            memcpy(out, text + n, SHA256_HEX);
+            out[SHA256_HEX] = 0;
+            ok = sha256_is_hex(out);
+        }
+    }
+    mem_free(start);
+    mem_free(text);
+    mem_free(path);
+    return ok;
+}
+
+static void write_down(const struct model *model, const struct checkpoint_file *file,
+                       const char hash[SHA256_HEX + 1]) {
+    struct error err;
+    char *path = record_path(model, file), *text = mem_printf("1 %s %s\n", file->state, hash);
+    if (!dir_make(model->packed_dir, &err) || !file_write_durable(path, text, strlen(text), &err))
+        log_warn("%s: the hash of %s is not kept: %s", model->info.name, file->name, err.text);
+    mem_free(text);
+    mem_free(path);
+}
+
+/* ---- the model ------------------------------------------------------------------------------ */
+
+static void add_line(struct sha256 *hash, const char *file_hash, const char *name) {
+    char *line = mem_printf("%s %s\n", file_hash, name);
+    sha256_update(hash, line, strlen(line));
+    mem_free(line);
+}
+
+static void add_weights(struct sha256 *hash, const struct model *model,
+                        const struct checkpoint *checkpoint) {
+    struct checkpoint_file file;
+    for (int i = 0; checkpoint && checkpoint_file_at(&file, checkpoint, i); i++) {
+        char file_hash[SHA256_HEX + 1];
+        if (!model->packed_dir || !recall(file_hash, model, &file)) {
+            hash_file(file_hash, &file);
+            if (model->packed_dir)
+                write_down(model, &file, file_hash);
+        }
+        add_line(hash, file_hash, file.name);
+    }
+}
+
+static bool add_small(struct sha256 *hash, const char *folder, const char *name,
+                      struct error *err) {
+    char file_hash[SHA256_HEX + 1], *path = mem_printf("%s/%s", folder, name);
+    struct error why;
+    int64_t size = 0;
+    bool ok = file_sha256(file_hash, &size, path, &why);
+    mem_free(path);
+    if (ok)
+        add_line(hash, file_hash, name);
+    else if (why.kind != ERROR_MISSING)
+        return error_set_code(err, why.kind, why.code, "%s", why.text);
+    return true;
+}
+
 bool model_hash(struct model *model, struct error *err) {
-    (void)model;
-    return error_set(err, ERROR_UNSUPPORTED, "weights are not hashed");
+    static const char *const small[] = {"config.json",
+                                        "adapter_config.json",
+                                        "modules.json",
+                                        "1_Pooling/config.json",
+                                        "1_Dense/config.json",
+                                        "1_Dense/model.safetensors",
+                                        "sentence_bert_config.json",
+                                        "config_sentence_transformers.json",
+                                        "artifact.metadata",
+                                        "preprocessor_config.json",
+                                        "processor_config.json"};
+    static const char *const of_tokenizer[] = {"tokenizer.json", "tokenizer_config.json",
+                                               "special_tokens_map.json"};
+    struct sha256 *hash = sha256_new();
+    bool ok = true;
+    add_weights(hash, model, model->checkpoint);
+    add_weights(hash, model, model->adapter_checkpoint);
+    for (size_t i = 0; i < BASE_COUNT(small) && ok; i++) {
+        ok = add_small(hash, model->folder, small[i], err) &&
+             (!model->base_folder || add_small(hash, model->base_folder, small[i], err));
+    }
+    for (size_t i = 0; i < BASE_COUNT(of_tokenizer) && ok; i++)
+        ok = add_small(hash, model->tokenizer_folder, of_tokenizer[i], err);
+    sha256_finish(model->info.weights_hash, hash);
+    return ok;
 }

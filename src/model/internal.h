@@ -15,12 +15,24 @@ struct checkpoint_tensor {
     int64_t n;        /* elements */
     const void *data; /* mapped; not aligned */
 };
-/* A folder's weights, mapped: model.safetensors, the shards that model.safetensors.index.json
- * names, or adapter_model.safetensors. Everything a header says is checked against the file before
- * anything is believed. */
+/* A folder's weights, mapped: <stem>.safetensors, or the shards that <stem>.safetensors.index.json
+ * names. Everything a header says is checked against the file before anything is believed: what is
+ * wrong is ERROR_INPUT bad_model, naming file and tensor. stem: "model", "adapter_model". */
 struct checkpoint;
-bool checkpoint_open(struct checkpoint **out, const char *folder, struct error *err);
+bool checkpoint_open(struct checkpoint **out, const char *folder, const char *stem,
+                     struct error *err);
+/* One file's bytes, which must outlive it (tests, fuzzing); file is for messages. */
+bool checkpoint_parse(struct checkpoint **out, const void *data, size_t len, const char *file,
+                      struct error *err);
 void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
+/* The i-th file's name, path (both the checkpoint's) and bytes; false past the last. */
+struct checkpoint_file {
+    const char *name, *path;
+    const void *data;
+    size_t size;
+    char state[128]; /* size, times and inode when it was mapped: another file differs */
+};
+bool checkpoint_file_at(struct checkpoint_file *out, const struct checkpoint *checkpoint, int i);
 int checkpoint_count(const struct checkpoint *checkpoint);
 const struct checkpoint_tensor *checkpoint_at(const struct checkpoint *checkpoint, int i);
 const struct checkpoint_tensor *checkpoint_lookup(const struct checkpoint *checkpoint,
@@ -28,6 +40,10 @@ const struct checkpoint_tensor *checkpoint_lookup(const struct checkpoint *check
 /* Elements [from, from + n) as floats; false (naming file, tensor and place) on NaN or infinity. */
 bool checkpoint_floats(float *out, const struct checkpoint_tensor *tensor, int64_t from, int64_t n,
                        struct error *err);
+/* The tensor was read and will not be soon: its pages need not stay in this process. */
+void checkpoint_release(const struct checkpoint_tensor *tensor);
+/* "[3, 4]" of n_dims sizes, for messages. */
+const char *checkpoint_dims(char out[96], const int64_t *dims, int n_dims);
 
 /* ---- tokenizer.c ---------------------------------------------------------------------------- */
 
@@ -91,9 +107,11 @@ bool config_activation(enum activation *out, const struct config *config, const 
 
 /* ---- hash.c --------------------------------------------------------------------------------- */
 
-/* model->info.weights_hash: SHA-256 over names and hashes of the files of weights, configuration
- * and tokenizer. What was computed is kept in packed_dir beside each file's size, time and inode,
- * and believed as long as these stand. */
+/* model->info.weights_hash: SHA-256 over a line "<hash> <name>\n" for each file of weights,
+ * configuration and tokenizer. A small file's hash is its SHA-256; a weight file's is SHA-256 over
+ * the SHA-256s (hex) of its pieces of 64 MiB, so that all processors take part. Those of weight
+ * files are kept as <packed_dir>/<SHA-256 of the path>.hash, a line "1 <state> <hash>", and
+ * believed as long as the state (size, times, inode) stands. */
 bool model_hash(struct model *model, struct error *err);
 
 /* ---- weights.c ------------------------------------------------------------------------------ */
@@ -177,6 +195,7 @@ struct model {
     const char *tokenizer_folder; /* one of the two */
     const char *packed_dir, *query_prompt;
     json_t *config, *adapter; /* adapter: adapter_config.json, or NULL */
+    struct checkpoint *checkpoint, *adapter_checkpoint;
     struct tokenizer *tokenizer;
     enum precision precision;
     struct model_info info;

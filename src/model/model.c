@@ -52,6 +52,13 @@ static bool read_configs(struct model *model, const struct model_options *option
     return config_read(&model->config, folder, "config.json", true, err);
 }
 
+static bool open_checkpoints(struct model *model, struct error *err) {
+    const char *folder = model->base_folder ? model->base_folder : model->folder;
+    return (!model->adapter ||
+            checkpoint_open(&model->adapter_checkpoint, model->folder, "adapter_model", err)) &&
+           checkpoint_open(&model->checkpoint, folder, "model", err);
+}
+
 static bool find_family(struct model *model, struct error *err) {
     for (size_t i = 0; i < BASE_COUNT(families) && !model->family; i++) {
         if (families[i]->takes(model->config))
@@ -87,7 +94,7 @@ static bool open_all(struct model *model, const struct model_options *options, s
         model->precision = device_best_precision(model->device);
     if (!device_check_precision(model->device, model->precision, err) ||
         !read_configs(model, options, err) || !find_family(model, err) ||
-        !open_tokenizer(model, err) || !model_hash(model, err))
+        !open_tokenizer(model, err) || !open_checkpoints(model, err) || !model_hash(model, err))
         return false;
     model->info.family = model->family->name;
     model->info.precision = model->precision;
@@ -123,6 +130,8 @@ void model_close(struct model *model) {
     if (model->self)
         model->family->close(model->self);
     tokenizer_close(model->tokenizer);
+    checkpoint_close(model->checkpoint);
+    checkpoint_close(model->adapter_checkpoint);
     json_decref(model->config);
     json_decref(model->adapter);
     arena_free(model->arena);

@@ -1,0 +1,290 @@
+/* packed: a model's weights in the device's own layout, in memory as in the file that keeps them.
+ *
+ * The first start packs into memory and is ready; a thread of low priority then writes that memory
+ * out. Every later start maps the file. Invariants of the file, whose layout is in internal.h:
+ *
+ *  1. <key>.weights is whole: it was synced before it got its name;
+ *  2. what it holds is a function of its key, so it is never changed, only made or removed;
+ *  3. one process at a time writes <key>.weights.part: it holds flock on it. */
+#include "model/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    VERSION = 1,
+    PAGE = 4096,
+    ENTRIES_AT = 96,
+    ENTRY_BYTES = 24,
+    WRITE_BYTES = 8 << 20,
+    SYNC_BYTES = 256 << 20,
+    CLOSE_WAIT_MS = 30000, /* for a copy on disk that is nearly done */
+    WEIGHTS_MAX = 100000,
+};
+static const size_t bytes_max = (size_t)1 << 42;
+static const int64_t spare_bytes = 256 << 20; /* of a disk, that are left to others */
+
+struct packed {
+    char *base;
+    size_t total;
+    int n;
+    size_t *offsets, *sizes;
+    /* the writer's */
+    struct thread *writer;
+    char *dir;
+    char key[SHA256_HEX + 1];
+    atomic_llong stop_ms; /* of time_mono_ms; 0: goes on */
+};
+
+static void put_u32(unsigned char *out, uint32_t value) {
+    for (int i = 0; i < 4; i++)
+        out[i] = (unsigned char)(value >> 8 * i);
+}
+
+static void put_u64(unsigned char *out, uint64_t value) {
+    put_u32(out, (uint32_t)value);
+    put_u32(out + 4, (uint32_t)(value >> 32));
+}
+
+static size_t header_bytes(int n) {
+    return ENTRIES_AT + (size_t)n * ENTRY_BYTES + 32;
+}
+
+static size_t page_up(size_t n) {
+    return (n + PAGE - 1) & ~(size_t)(PAGE - 1);
+}
+
+/* The struct with every place worked out, over no bytes yet. */
+static struct packed *lay_out(const size_t *sizes, int n) {
+    struct packed *packed = mem_alloc(sizeof *packed);
+    if (n > WEIGHTS_MAX)
+        n = WEIGHTS_MAX;
+    packed->n = n;
+    packed->offsets = mem_alloc((size_t)n * sizeof *packed->offsets);
+    packed->sizes = mem_alloc((size_t)n * sizeof *packed->sizes);
+    packed->total = page_up(header_bytes(n));
+    for (int i = 0; i < n; i++) {
+        packed->offsets[i] = packed->total;
+        packed->sizes[i] = sizes[i];
+        if (sizes[i] > bytes_max - packed->total)
+            packed->total = bytes_max;
+        else
+            packed->total += page_up(sizes[i]);
+    }
+    return packed;
+}
+
+static void hex_bytes(unsigned char *out, const char *hex, int n) {
+    for (int i = 0; i < n; i++) {
+        unsigned int byte = 0;
+        sscanf(hex + 2 * i, "%2x", &byte);
+        out[i] = (unsigned char)byte;
+    }
+}
+
+static void checksum(unsigned char out[8], const char *data, size_t size) {
+    char hex[SHA256_HEX + 1];
+    size_t pages = size / PAGE;
+    struct sha256 *hash = sha256_new();
+    if (pages <= PACKED_SAMPLES) {
+        sha256_update(hash, data, size);
+    } else {
+        for (size_t i = 0; i < PACKED_SAMPLES; i++)
+            sha256_update(hash, data + (pages - 1) * i / (PACKED_SAMPLES - 1) * PAGE, PAGE);
+    }
+    sha256_finish(hex, hash);
+    hex_bytes(out, hex, 8);
+}
+
+/* The header that the bytes at base should have. */
+static void write_header(unsigned char *out, const struct packed *packed,
+                         const char key[SHA256_HEX + 1], const char *base) {
+    char hex[SHA256_HEX + 1];
+    size_t len = header_bytes(packed->n);
+    memset(out, 0, len);
+    memcpy(out, "DSWEIGHT", 8);
+    put_u32(out + 8, VERSION);
+    put_u32(out + 12, (uint32_t)packed->n);
+    put_u64(out + 16, packed->total);
+    memcpy(out + 32, key, SHA256_HEX);
+    for (int i = 0; i < packed->n; i++) {
+        unsigned char *entry = out + ENTRIES_AT + (size_t)i * ENTRY_BYTES;
+        put_u64(entry, packed->offsets[i]);
+        put_u64(entry + 8, packed->sizes[i]);
+        checksum(entry + 16, base + packed->offsets[i], packed->sizes[i]);
+    }
+    sha256_hex(hex, out, len - 32);
+    hex_bytes(out + len - 32, hex, 32);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+static bool is_whole(const struct packed *packed, const char key[SHA256_HEX + 1],
+                     const char *base) {
+    size_t len = header_bytes(packed->n);
+    unsigned char *want = mem_alloc(len);
+    /* The fixed part first: the samples are only read where all else is right. */
+    bool same = memcmp(base, "DSWEIGHT", 8) == 0 && memcmp(base + 32, key, SHA256_HEX) == 0;
+    if (same) {
+        write_header(want, packed, key, base);
+        same = memcmp(base, want, len) == 0;
+    }
+    mem_free(want);
+    return same;
+}
+
+static bool map_packed(struct packed *packed, int fd, const char key[SHA256_HEX + 1]) {
+    struct stat info;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) ||
+        (uint64_t)info.st_size != (uint64_t)packed->total)
+        return false;
+    void *base = mmap(NULL, packed->total, PROT_READ, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return false;
+    packed->base = base;
+#ifdef MADV_HUGEPAGE
+    madvise(base, packed->total, MADV_HUGEPAGE);
+#endif
+    madvise(base, packed->total, MADV_WILLNEED);
+    return is_whole(packed, key, base);
+}
+
+void packed_open(struct packed **out, const char *dir, const char key[SHA256_HEX + 1],
+                 const size_t *sizes, int n) {
+    struct packed *packed = lay_out(sizes, n);
+    char *path = mem_printf("%s/%s.weights", dir, key);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    *out = NULL;
+    if (fd >= 0 && map_packed(packed, fd, key))
+        *out = packed;
+    else if (fd >= 0)
+        log_warn("%s is damaged or of another version: the weights are packed again", path);
+    if (fd >= 0)
+        close(fd);
+    if (!*out)
+        packed_close(packed);
+    mem_free(path);
+}
+
+bool packed_new(struct packed **out, const size_t *sizes, int n, struct error *err) {
+    struct packed *packed = lay_out(sizes, n);
+    void *base = MAP_FAILED;
+    *out = NULL;
+    if (packed->total < bytes_max && packed->n == n)
+        base = mmap(NULL, packed->total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                    0);
+    if (base == MAP_FAILED) {
+        error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for %zu MB of weights",
+                       packed->total >> 20);
+        packed_close(packed);
+        return false;
+    }
+    packed->base = base;
+#ifdef MADV_HUGEPAGE
+    madvise(base, packed->total, MADV_HUGEPAGE);
+#endif
+    *out = packed;
+    return true;
+}
+
+void *packed_at(const struct packed *packed, int i) {
+    return packed->base + packed->offsets[i];
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+static bool should_stop(struct packed *packed) {
+    long long stop_ms = atomic_load(&packed->stop_ms);
+    return stop_ms && time_mono_ms() > stop_ms;
+}
+
+static bool write_all(struct packed *packed, int fd, struct error *err) {
+    size_t len = header_bytes(packed->n), at, synced = 0;
+    unsigned char *header = mem_alloc(len);
+    write_header(header, packed, packed->key, packed->base);
+    memcpy(packed->base, header, len); /* the first page is nobody's weight */
+    mem_free(header);
+    for (at = 0; at < packed->total; at += WRITE_BYTES) {
+        size_t left = packed->total - at;
+        if (should_stop(packed))
+            return error_set(err, ERROR_CONFLICT, "the model was closed meanwhile");
+        if (!fd_write_all(fd, packed->base + at, left < WRITE_BYTES ? left : WRITE_BYTES, err))
+            return false;
+        if (at - synced >= SYNC_BYTES && fdatasync(fd) != 0)
+            return error_set_errno(err, errno, "packed weights");
+        if (at - synced >= SYNC_BYTES)
+            synced = at;
+    }
+    return fsync(fd) == 0 || error_set_errno(err, errno, "packed weights");
+}
+
+static bool keep(struct packed *packed, struct error *err) {
+    int64_t left = 0;
+    if (!dir_make(packed->dir, err) || !disk_free_bytes(&left, packed->dir, err))
+        return false;
+    if (left < (int64_t)packed->total + spare_bytes)
+        return error_set_code(err, ERROR_IO, "disk_full", "%s has %lld MB left, %zu MB are needed",
+                              packed->dir, (long long)(left >> 20), packed->total >> 20);
+    char *path = mem_printf("%s/%s.weights", packed->dir, packed->key);
+    char *part = mem_printf("%s.part", path);
+    int fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    bool ok;
+    if (fd < 0) {
+        ok = error_set_errno(err, errno, "%s", part);
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        ok = true; /* another process writes the same bytes */
+    } else {
+        ok = ftruncate(fd, 0) == 0 ? write_all(packed, fd, err)
+                                   : error_set_errno(err, errno, "%s", part);
+        if (ok && rename(part, path) != 0)
+            ok = error_set_errno(err, errno, "%s", path);
+        if (ok)
+            ok = dir_sync(packed->dir, err);
+        else
+            unlink(part);
+    }
+    if (fd >= 0)
+        close(fd);
+    mem_free(part);
+    mem_free(path);
+    return ok;
+}
+
+static void run_writer(void *arg) {
+    struct packed *packed = arg;
+    struct error err;
+#ifdef __linux__
+    setpriority(PRIO_PROCESS, 0, 10); /* there, of this thread alone */
+#endif
+    if (!keep(packed, &err))
+        log_warn("packed weights are not kept on disk: %s", err.text);
+}
+
+void packed_keep(struct packed *packed, const char *dir, const char key[SHA256_HEX + 1]) {
+    struct error err;
+    packed->dir = mem_strdup(dir);
+    memcpy(packed->key, key, sizeof packed->key);
+    if (!thread_start(&packed->writer, "packed weights", run_writer, packed, &err))
+        log_warn("packed weights are not kept on disk: %s", err.text);
+}
+
+void packed_close(struct packed *packed) {
+    if (!packed)
+        return;
+    atomic_store(&packed->stop_ms, time_mono_ms() + CLOSE_WAIT_MS);
+    thread_join(packed->writer);
+    if (packed->base)
+        munmap(packed->base, packed->total);
+    mem_free(packed->offsets);
+    mem_free(packed->sizes);
+    mem_free(packed->dir);
+    mem_free(packed);
+}
