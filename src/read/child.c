@@ -12,6 +12,7 @@
 #include "read/ole.h"
 #include "read/ooxml.h"
 #include "read/pages.h"
+#include "read/pixels.h"
 #include "read/wire.h"
 #include "sandbox/sandbox.h"
 
@@ -336,7 +337,16 @@ static bool read_mapped(struct reading *reading, struct error *err) {
                                  wire_max_len(WIRE_DOCUMENT));
 }
 
-static void read_one(const struct wire_request *request, int fd, const char *languages) {
+static bool send_pixels(struct read_task *task, struct error *err) {
+#ifdef FAULT_POINTS
+    fault_reader(task);
+#endif
+    return pixels_send(task, err);
+}
+
+/* type: WIRE_READ or WIRE_PIXELS. */
+static void read_one(uint32_t type, const struct wire_request *request, int fd,
+                     const char *languages) {
     struct reading reading = {
         .task =
             {
@@ -374,7 +384,7 @@ static void read_one(const struct wire_request *request, int fd, const char *lan
     }
     task->data = map;
     task->arena = arena_new(ARENA_MAX);
-    bool fine = read_mapped(&reading, &err);
+    bool fine = type == WIRE_PIXELS ? send_pixels(task, &err) : read_mapped(&reading, &err);
     arena_free(task->arena);
     munmap(map, task->size);
     if (reading.pdf_map)
@@ -412,10 +422,10 @@ static int reader_main(const char *languages) {
     int fd;
     while (sandbox_child_receive(&type, &payload, &len, &fd)) {
         struct wire_request request;
-        if (type != WIRE_READ || !wire_get_request(&request, payload, len))
+        if ((type != WIRE_READ && type != WIRE_PIXELS) || !wire_get_request(&request, payload, len))
             return 1;
         mem_free(payload);
-        read_one(&request, fd, languages);
+        read_one(type, &request, fd, languages);
         mem_free((void *)request.filename);
     }
     return 0;

@@ -171,6 +171,40 @@ static bool open_webp(struct image_file *out, const struct bytes *in, struct err
     return ok;
 }
 
+bool image_webp_rgb(uint8_t **rgb, uint32_t *width, uint32_t *height, const uint8_t *data,
+                    size_t size, struct error *err) {
+    WebPData whole = {data, size};
+    WebPDemuxer *demuxer = WebPDemux(&whole);
+    WebPIterator frame;
+    struct image_frame canvas;
+    struct image_file file = {.frames = &canvas};
+    *rgb = NULL;
+    if (!demuxer || !WebPDemuxGetFrame(demuxer, 1, &frame)) {
+        WebPDemuxDelete(demuxer);
+        return corrupt(err, "not a whole webp file");
+    }
+    uint32_t x = (uint32_t)frame.x_offset, y = (uint32_t)frame.y_offset;
+    *width = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_WIDTH);
+    *height = WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_HEIGHT);
+    bool fine = add_frame(&file, *width, *height, err);
+    size_t n = (size_t)*width * *height * 3, at = ((size_t)y * *width + x) * 3;
+    if (fine && !(*rgb = mem_try(n, 1, (size_t)1 << 30)))
+        fine = error_set_code(err, ERROR_INTERNAL, "out_of_memory", "no memory for a webp picture");
+    if (fine &&
+        (frame.width < 1 || frame.height < 1 || (uint64_t)x + (uint32_t)frame.width > *width ||
+         (uint64_t)y + (uint32_t)frame.height > *height ||
+         !WebPDecodeRGBInto(frame.fragment.bytes, frame.fragment.size, *rgb + at, n - at,
+                            (int)*width * 3)))
+        fine = corrupt(err, "a webp file with a damaged picture");
+    WebPDemuxReleaseIterator(&frame);
+    WebPDemuxDelete(demuxer);
+    if (!fine) {
+        mem_free(*rgb);
+        *rgb = NULL;
+    }
+    return fine;
+}
+
 bool image_file_open(struct image_file *out, struct arena *arena, const uint8_t *data, size_t size,
                      const char *media_type, int max_frames, struct error *err) {
     struct bytes in = {data, size, false};

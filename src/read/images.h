@@ -22,6 +22,9 @@ struct image_file {
  * frames than max_frames. ERROR_INPUT corrupt: no such file. */
 bool image_file_open(struct image_file *out, struct arena *arena, const uint8_t *data, size_t size,
                      const char *media_type, int max_frames, struct error *err);
+/* A WebP file's first picture on its canvas, alpha dropped, as RGB; the caller's (mem_free). */
+bool image_webp_rgb(uint8_t **rgb, uint32_t *width, uint32_t *height, const uint8_t *data,
+                    size_t size, struct error *err);
 void image_file_close(struct image_file *file);
 
 #endif

@@ -1,5 +1,5 @@
-/* read, pictures: RGB samples -> the JPEG of a page and its thumbnail. libjpeg is seen here alone.
- */
+/* read, pictures: RGB samples -> the JPEG of a page and its thumbnail. libjpeg is seen here
+ * and in pixels.c. */
 #ifndef DOCUSEARCH_READ_PICTURE_H
 #define DOCUSEARCH_READ_PICTURE_H
 

@@ -219,6 +219,8 @@ bool read_pool_open(struct read_pool **out, const struct settings *settings, int
         pool->readers[i].kind = SANDBOX_PURE;
     for (int i = 0; i < pool->n_converters; i++)
         pool->converters[i].kind = SANDBOX_CONVERTER;
+    for (int i = 0; i < READ_DECODERS; i++)
+        pool->decoders[i].kind = SANDBOX_PURE;
     pool_clean_scratch(pool);
     *out = pool;
     return true;
@@ -231,6 +233,8 @@ void read_pool_close(struct read_pool *pool) {
         pool_end(&pool->readers[i]);
     for (int i = 0; i < pool->n_converters; i++)
         pool_end(&pool->converters[i]);
+    for (int i = 0; i < READ_DECODERS; i++)
+        pool_end(&pool->decoders[i]);
     lock_fini(&pool->lock);
     cond_fini(&pool->changed);
     mem_free(pool->readers);
@@ -246,8 +250,10 @@ static bool has_own_structure(enum read_format format) {
     return format == FORMAT_DOCX || format == FORMAT_PPTX || format == FORMAT_XLSX;
 }
 
-/* Sends the request; a child that died while it was idle is replaced once. */
-static bool send_request(struct read_pool *pool, struct read_slot *slot,
+/* Sends the request, WIRE_READ or WIRE_PIXELS; a child that died while it was idle is replaced
+ * once.
+ */
+static bool send_request(struct read_pool *pool, struct read_slot *slot, enum wire_type type,
                          const struct read_request *request, const struct read_sink *sink,
                          struct error *err) {
     struct buf payload = {0};
@@ -262,7 +268,7 @@ static bool send_request(struct read_pool *pool, struct read_slot *slot,
     for (int attempt = 0; attempt < 2 && !sent; attempt++) {
         if (!slot->child && !start_reader(pool, slot, sink, err))
             break;
-        sent = sandbox_send(slot->child, WIRE_READ, payload.data, payload.len, request->fd, err);
+        sent = sandbox_send(slot->child, type, payload.data, payload.len, request->fd, err);
         if (!sent)
             pool_end(slot);
     }
@@ -332,6 +338,14 @@ static bool run_reading(struct read_pool *pool, struct read_slot *slot,
     }
 }
 
+/* A child that has worked long, or grown, is not used again. */
+static void give_reader(struct read_pool *pool, struct read_slot *slot, int n_most) {
+    if (slot->child &&
+        (++slot->n_documents >= n_most || sandbox_rss_bytes(slot->child) > READER_RSS_MAX))
+        pool_end(slot);
+    pool_give(pool, slot);
+}
+
 bool read_document(struct document **out, struct read_pool *pool,
                    const struct read_request *request, const struct read_sink *sink,
                    struct error *err) {
@@ -351,7 +365,7 @@ bool read_document(struct document **out, struct read_pool *pool,
         return false;
     struct wire_reading reading;
     wire_reading_init(&reading, sink, pool->max_pages);
-    bool fine = send_request(pool, slot, request, sink, err) &&
+    bool fine = send_request(pool, slot, WIRE_READ, request, sink, err) &&
                 run_reading(pool, slot, &reading, request, err);
     if (fine) {
         *out = reading.doc;
@@ -360,10 +374,58 @@ bool read_document(struct document **out, struct read_pool *pool,
         log_warn("reader lost over %s: %s", request->filename, err->text);
     }
     wire_reading_fini(&reading);
-    if (slot->child && (++slot->n_documents >= READER_DOCUMENTS ||
-                        sandbox_rss_bytes(slot->child) > READER_RSS_MAX))
-        pool_end(slot);
-    pool_give(pool, slot);
+    give_reader(pool, slot, READER_DOCUMENTS);
+    return fine;
+}
+
+/* ---- pixels ---------------------------------------------------------------------------------- */
+
+static bool take_pixels(struct wire_pixels *pixels, struct read_pool *pool, struct read_slot *slot,
+                        struct error *err) {
+    int64_t deadline_ms = time_mono_ms() + READ_PIXELS_MS;
+    for (;;) {
+        struct sandbox_frame frame;
+        if (!pool_await(&frame, slot, NULL, pool->silence_ms, deadline_ms, err))
+            return false;
+        enum wire_step step = wire_take_pixels(pixels, frame.type, frame.data, frame.len, err);
+        if (step == WIRE_DONE)
+            return true;
+        if (step == WIRE_REFUSED)
+            return false;
+        if (step != WIRE_GOES_ON) {
+            pool_end(slot);
+            return false;
+        }
+    }
+}
+
+bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool, int fd,
+                 const char *filename, struct error *err) {
+    uint8_t head[4096];
+    ssize_t n = pread(fd, head, sizeof head, 0);
+    *rgb = NULL;
+    *width = *height = 0;
+    if (n < 0)
+        return error_set_errno(err, errno, "%s", filename);
+    if (n == 0)
+        return error_set_code(err, ERROR_INPUT, "empty_file", "the file is empty");
+    struct read_request request = {fd, filename, read_detect(head, (size_t)n, filename)};
+    if (strcmp(read_format_lookup(request.format)->group, "images") != 0)
+        return error_set_code(err, ERROR_UNSUPPORTED, "unsupported", "not a picture file");
+    struct read_slot *slot = pool_lend(pool, pool->decoders, READ_DECODERS, NULL, err);
+    if (!slot)
+        return false;
+    struct wire_pixels pixels = {0};
+    bool fine = send_request(pool, slot, WIRE_PIXELS, &request, NULL, err) &&
+                take_pixels(&pixels, pool, slot, err);
+    if (fine) {
+        *rgb = pixels.rgb;
+        *width = pixels.width;
+        *height = pixels.height;
+    } else {
+        mem_free(pixels.rgb);
+    }
+    give_reader(pool, slot, READER_PICTURES);
     return fine;
 }
 

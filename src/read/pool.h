@@ -5,6 +5,8 @@
 #include "read/wire.h"
 #include "sandbox/sandbox.h"
 
+#define READ_DECODERS 2
+
 struct read_slot {
     enum sandbox_kind kind;
     struct sandbox_child *child; /* NULL: not started, or lost */
@@ -18,6 +20,7 @@ struct read_pool {
     struct lock lock; /* guards lent, kit_broken, health */
     struct signal_cond changed;
     struct read_slot *readers, *converters;
+    struct read_slot decoders[READ_DECODERS]; /* reader children too, never busy with a document */
     int n_readers, n_converters;
     char *scratch_dir; /* absolute */
     char *ocr_languages;
@@ -31,10 +34,12 @@ struct read_pool {
 #define READ_SILENCE_MS 60000 /* without a frame from a reader */
 #define READ_TOTAL_MS 1200000 /* a document, and 2 s more a page */
 #define READ_PAGE_MS 2000
+#define READ_PIXELS_MS 60000   /* a picture's pixels */
 #define READ_CONVERT_MS 240000 /* LibreOffice tells no progress */
 #define READ_START_MS 60000    /* until a child is ready */
 #define READ_ASK_MS 200        /* between two questions whether to go on */
 #define READER_DOCUMENTS 200   /* before a child is replaced */
+#define READER_PICTURES 5000
 #define CONVERTER_DOCUMENTS 50
 #define READER_RSS_MAX (INT64_C(1) << 30)
 

@@ -27,6 +27,10 @@ size_t wire_max_len(uint32_t type) {
         return 1024;
     case WIRE_CONVERTED:
         return 1;
+    case WIRE_SIZE:
+        return 8;
+    case WIRE_ROWS:
+        return WIRE_ROWS_MAX;
     }
     return 0;
 }
@@ -155,6 +159,11 @@ bool wire_get_format(enum read_format *out, const void *data, size_t len) {
     uint32_t format = get_int(&in, 4);
     *out = format_fits(format) ? (enum read_format)format : FORMAT_UNKNOWN;
     return all_read(&in) && format_fits(format);
+}
+
+void wire_put_size(struct buf *out, uint32_t width, uint32_t height) {
+    put_int(out, width, 4);
+    put_int(out, height, 4);
 }
 
 void wire_put_ready(struct buf *out, const struct wire_ready *ready) {
@@ -348,6 +357,44 @@ enum wire_step wire_take(struct wire_reading *reading, uint32_t type, const uint
         return WIRE_NEEDS_PDF;
     case WIRE_DOCUMENT:
         return take_document(reading, data, len, err);
+    case WIRE_FAILED:
+        if (!wire_get_failed(err, data, len))
+            return lies(err, "a failure that cannot be read");
+        return WIRE_REFUSED;
+    }
+    return lies(err, "a frame out of place");
+}
+
+/* ---- a picture's pixels ---------------------------------------------------------------------- */
+
+static enum wire_step take_size(struct wire_pixels *pixels, struct fields *in, struct error *err) {
+    uint32_t width = get_int(in, 4), height = get_int(in, 4);
+    if (!all_read(in) || pixels->rgb || width == 0 || height == 0 ||
+        (uint64_t)width * height > WIRE_MAX_PIXELS)
+        return lies(err, "a size that cannot be");
+    pixels->width = (int)width;
+    pixels->height = (int)height;
+    pixels->n_all = (size_t)width * height * 3;
+    pixels->rgb = mem_try(pixels->n_all, 1, (size_t)WIRE_MAX_PIXELS * 3);
+    if (pixels->rgb)
+        return WIRE_GOES_ON;
+    error_set_code(err, ERROR_INTERNAL, "out_of_memory", "no memory for %u x %u pixels", width,
+                   height);
+    return WIRE_STOPPED;
+}
+
+enum wire_step wire_take_pixels(struct wire_pixels *pixels, uint32_t type, const uint8_t *data,
+                                size_t len, struct error *err) {
+    struct fields in = fields_of(data, len);
+    switch (type) {
+    case WIRE_SIZE:
+        return take_size(pixels, &in, err);
+    case WIRE_ROWS:
+        if (!pixels->rgb || len == 0 || len > pixels->n_all - pixels->n)
+            return lies(err, "rows that do not fit");
+        memcpy(pixels->rgb + pixels->n, data, len);
+        pixels->n += len;
+        return pixels->n == pixels->n_all ? WIRE_DONE : WIRE_GOES_ON;
     case WIRE_FAILED:
         if (!wire_get_failed(err, data, len))
             return lies(err, "a failure that cannot be read");

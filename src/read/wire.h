@@ -5,6 +5,7 @@
  *   READ      u32 format, u32 dpi, u32 max_pages, str filename   with the original's descriptor
  *   PDF       u8 there, str warning      after NEED_PDF; with the PDF's descriptor where there is 1
  *   CONVERT   u32 format                                         with the original's descriptor
+ *   PIXELS    as READ                                            with the picture's descriptor
  * from a child
  *   READY     str level, str missing, str engine, str ocr        once, when locked
  *   PROGRESS  u32 pages_done, u32 n_pages
@@ -13,6 +14,8 @@
  *   DOCUMENT  the document as doc_encode writes it               ends a READ
  *   FAILED    u8 kind, str code, str text                        ends a READ or a CONVERT
  *   CONVERTED nothing: job/output.pdf is in the private folder    ends a CONVERT
+ *   SIZE      u32 width, u32 height                  first after PIXELS (or FAILED)
+ *   ROWS      RGB bytes, row after row               width * height * 3 in all end a PIXELS
  */
 #ifndef DOCUSEARCH_READ_WIRE_H
 #define DOCUSEARCH_READ_WIRE_H
@@ -23,6 +26,7 @@ enum wire_type {
     WIRE_READ = 1,
     WIRE_PDF,
     WIRE_CONVERT,
+    WIRE_PIXELS,
     WIRE_READY = 16,
     WIRE_PROGRESS,
     WIRE_PICTURE,
@@ -30,7 +34,11 @@ enum wire_type {
     WIRE_DOCUMENT,
     WIRE_FAILED,
     WIRE_CONVERTED,
+    WIRE_SIZE,
+    WIRE_ROWS,
 };
+#define WIRE_ROWS_MAX ((size_t)64 << 10)
+#define WIRE_MAX_PIXELS 100000000
 /* The largest payload of a frame from a child; 0: not one of them. */
 size_t wire_max_len(uint32_t type);
 
@@ -55,6 +63,8 @@ struct wire_ready {
 };
 void wire_put_ready(struct buf *out, const struct wire_ready *ready);
 bool wire_get_ready(struct wire_ready *out, const void *data, size_t len);
+
+void wire_put_size(struct buf *out, uint32_t width, uint32_t height);
 
 /* Codes that are none of read.h's are replaced by their kind's on the way out; on the way in the
  * code alone decides the kind. */
@@ -85,5 +95,17 @@ void wire_reading_fini(struct wire_reading *reading);
 /* Judges one frame and hands it on. err is written on REFUSED, STOPPED, LIES. */
 enum wire_step wire_take(struct wire_reading *reading, uint32_t type, const uint8_t *data,
                          size_t len, struct error *err);
+
+/* ---- a picture's pixels on their way --------------------------------------------------------- */
+
+struct wire_pixels {
+    int width, height; /* 0 until SIZE */
+    uint8_t *rgb;      /* the caller's (mem_free) */
+    size_t n, n_all;   /* bytes that came, that must come */
+};
+/* Judges one frame. WIRE_GOES_ON, DONE, REFUSED, STOPPED (no memory) or LIES; err is written on
+ * the last three. */
+enum wire_step wire_take_pixels(struct wire_pixels *pixels, uint32_t type, const uint8_t *data,
+                                size_t len, struct error *err);
 
 #endif

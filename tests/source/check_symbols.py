@@ -20,7 +20,7 @@ PREFIXES = {
     "sandbox": "sandbox filter landlock",
     "http": "http watch",
     "doc": "doc",
-    "read": "read align container fault flow image layout ocr office ole ooxml page pages picture "
+    "read": "read align container fault flow image layout ocr office ole ooxml page pages picture pixels "
             "place pool raw wire word xml",
     "store": "store chunks column conn document filter fold fulltext lexical matcher postings ranges "
              "reader stem token tokens tx word",

@@ -5,5 +5,6 @@
 int run_detect_tests(void);
 int run_wire_tests(void);
 int run_pool_tests(void);
+int run_pixels_tests(void);
 
 #endif
