@@ -1,0 +1,181 @@
+/* Rows to the precision of a product, and back, in AVX-512. */
+#include "device/cpu/gemm_internal.h"
+
+#include <immintrin.h>
+#include <math.h>
+
+#define VECTORS (GEMM_ROTATION / 16)
+
+/* The mask of the elements of 16 that lie before n. */
+static __mmask16 before(int n) {
+    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+}
+
+static void copy_fp32(uint8_t *out, size_t stride, const float *in, int k, int n_units) {
+    int unit = 0;
+    for (; unit < k / 16; unit++, out += stride)
+        _mm512_storeu_ps(out, _mm512_loadu_ps(in + unit * 16));
+    for (; unit < n_units; unit++, out += stride)
+        _mm512_storeu_ps(out, _mm512_maskz_loadu_ps(before(k - unit * 16), in + unit * 16));
+}
+
+/* To the nearest, ties to even; what is not a number stays so. */
+static __m256i bf16_of(__m512 value) {
+    __m512i bits = _mm512_castps_si512(value);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+
+static void round_bf16(uint8_t *out, size_t stride, const float *in, int k, int n_units) {
+    for (int unit = 0; unit < n_units; unit++, out += stride) {
+        int i = unit * 32;
+        __m512 first = _mm512_maskz_loadu_ps(before(k - i), in + i);
+        __m512 second = _mm512_maskz_loadu_ps(before(k - i - 16), in + i + 16);
+        _mm256_storeu_si256((__m256i *)out, bf16_of(first));
+        _mm256_storeu_si256((__m256i *)(out + 32), bf16_of(second));
+    }
+}
+
+/* a + b and a - b of elements `distance` apart within a vector; swapped holds each one's partner,
+ * second marks the elements that are b. */
+#define WITHIN(x, swapped, second) _mm512_mask_sub_ps(_mm512_add_ps(swapped, x), second, swapped, x)
+
+static inline __m512 rotate_within(__m512 x) {
+    x = WITHIN(x, _mm512_permute_ps(x, 0xb1), 0xaaaa);
+    x = WITHIN(x, _mm512_permute_ps(x, 0x4e), 0xcccc);
+    x = WITHIN(x, _mm512_shuffle_f32x4(x, x, 0xb1), 0xf0f0);
+    return WITHIN(x, _mm512_shuffle_f32x4(x, x, 0x4e), 0xff00);
+}
+
+static void rotate(float *out, const float *in, int k, int n_units, float *low, float *high) {
+    __m512 lowest = _mm512_setzero_ps(), highest = _mm512_setzero_ps();
+    __mmask16 nan = 0;
+    for (int i = 0; i < n_units * 64; i += GEMM_ROTATION) {
+        __m512 x[VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; v++) {
+            int at = i + v * 16;
+            __m512 value = _mm512_maskz_loadu_ps(before(k - at), in + at);
+            __mmask16 minus = (__mmask16)cpu_gemm_signs[v];
+            x[v] = _mm512_castsi512_ps(_mm512_mask_xor_epi32(_mm512_castps_si512(value), minus,
+                                                             _mm512_castps_si512(value),
+                                                             _mm512_set1_epi32(INT32_MIN)));
+            x[v] = rotate_within(x[v]);
+        }
+#pragma GCC unroll 3
+        for (int distance = 1; distance < VECTORS; distance *= 2) {
+#pragma GCC unroll 8
+            for (int v = 0; v < VECTORS; v++) {
+                if (v & distance)
+                    continue;
+                __m512 a = x[v], b = x[v + distance];
+                x[v] = _mm512_add_ps(a, b);
+                x[v + distance] = _mm512_sub_ps(a, b);
+            }
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; v++) {
+            lowest = _mm512_min_ps(lowest, x[v]);
+            highest = _mm512_max_ps(highest, x[v]);
+            nan |= _mm512_cmp_ps_mask(x[v], x[v], _CMP_UNORD_Q);
+            _mm512_storeu_ps(out + i + v * 16, x[v]);
+        }
+    }
+    *low = _mm512_reduce_min_ps(lowest);
+    *high = nan ? NAN : _mm512_reduce_max_ps(highest);
+}
+
+static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units, float factor,
+                       int zero) {
+    __m512 by = _mm512_set1_ps(factor);
+    __m512i plus = _mm512_set1_epi32(zero), most = _mm512_set1_epi32(255);
+    for (int unit = 0; unit < n_units; unit++, out += stride, in += GEMM_UNIT) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            __m512i value = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(in + v * 16), by));
+            value = _mm512_min_epi32(_mm512_add_epi32(value, plus), most);
+            _mm_storeu_si128((__m128i *)(out + v * 16), _mm512_cvtepi32_epi8(value));
+        }
+    }
+}
+
+/* 16 × 16 groups: first within quarters of vectors, then the quarters. */
+static inline void turn_unit(uint8_t *out, const uint8_t *in, size_t row_bytes) {
+    __m512i a[16], b[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; r++)
+        a[r] = _mm512_loadu_si512(in + (size_t)r * row_bytes);
+#pragma GCC unroll 8
+    for (int r = 0; r < 16; r += 2) {
+        b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
+        b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 16; r += 4) {
+        a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
+        a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
+        a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
+        a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
+    }
+    /* a[4 i + j] now has groups j, j + 4, j + 8, j + 12 of rows 4 i … 4 i + 3. */
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m512i low01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
+        __m512i high01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
+        __m512i low23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
+        __m512i high23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xdd);
+        uint8_t *to = out + j * GEMM_UNIT;
+        _mm512_storeu_si512(to, _mm512_shuffle_i32x4(low01, low23, 0x88));
+        _mm512_storeu_si512(to + 4 * GEMM_UNIT, _mm512_shuffle_i32x4(high01, high23, 0x88));
+        _mm512_storeu_si512(to + 8 * GEMM_UNIT, _mm512_shuffle_i32x4(low01, low23, 0xdd));
+        _mm512_storeu_si512(to + 12 * GEMM_UNIT, _mm512_shuffle_i32x4(high01, high23, 0xdd));
+    }
+}
+
+static void turn(uint8_t *out, const uint8_t *in, int n_units) {
+    size_t row_bytes = (size_t)n_units * GEMM_UNIT;
+    for (int unit = 0; unit < n_units; unit++)
+        turn_unit(out + (size_t)unit * GEMM_TILE, in + (size_t)unit * GEMM_UNIT, row_bytes);
+}
+
+static void scale_sums(float *out, const int32_t *sums, int n, int32_t zero, float scale,
+                       const int32_t *column_sums, const float *column_scales) {
+    __m512i zeros = _mm512_set1_epi32(zero);
+    __m512 scales = _mm512_set1_ps(scale);
+    for (int i = 0; i < n; i += 16) {
+        __mmask16 mask = before(n - i);
+        __m512i column = _mm512_maskz_loadu_epi32(mask, column_sums + i);
+        __m512i sum = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(mask, sums + i),
+                                       _mm512_mullo_epi32(zeros, column));
+        __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales);
+        _mm512_mask_storeu_ps(out + i, mask,
+                              _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, column_scales + i)));
+    }
+}
+
+static void add(float *out, const float *in, const float *bias, const float *residual, int n) {
+    for (int i = 0; i < n; i += 16) {
+        __mmask16 mask = before(n - i);
+        __m512 value = _mm512_maskz_loadu_ps(mask, in + i);
+        if (bias)
+            value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, bias + i));
+        if (residual)
+            value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, residual + i));
+        _mm512_mask_storeu_ps(out + i, mask, value);
+    }
+}
+
+void cpu_gemm_rows_avx512(struct gemm_rows *rows) {
+    *rows = (struct gemm_rows){
+        .to_fp32 = copy_fp32,
+        .to_bf16 = round_bf16,
+        .rotate = rotate,
+        .to_int8 = round_int8,
+        .turn = turn,
+        .scale_sums = scale_sums,
+        .add = add,
+    };
+}
