@@ -110,6 +110,13 @@ bool text_is_word(uint32_t code_point);  /* letter, mark or number, of any scrip
  * Returns how many code points were written, 0 to 18 (0: a dropped mark). */
 #define TEXT_FOLD_MAX 18
 int text_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t code_point);
+/* Unicode's general category, two letters ("Lu", "Mn"); "Cn" where nothing is assigned. */
+const char *text_category(uint32_t code_point);
+uint32_t text_lower(uint32_t code_point); /* the simple mapping: one to one */
+/* A normalization form (UAX #15) of text, invalid bytes as U+FFFD; *out_len is without the NUL. */
+enum text_form { TEXT_NFC, TEXT_NFD, TEXT_NFKC, TEXT_NFKD };
+char *text_normalize(size_t *out_len, struct arena *arena, enum text_form form, const char *text,
+                     size_t len);
 bool text_has_suffix(const char *text, const char *suffix); /* ASCII case folded */
 /* Whole string as a number in [min, max]; else false, err says which. `name` is for the message. */
 bool text_to_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *name,

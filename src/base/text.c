@@ -2,6 +2,7 @@
  * past U+10FFFF), character classes, and numbers from text. */
 #include "base/base.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -240,6 +241,118 @@ int text_fold(uint32_t out[TEXT_FOLD_MAX], uint32_t code_point) {
             out[n_out++] = part;
     }
     return n_out;
+}
+
+const char *text_category(uint32_t code_point) {
+    if (code_point > 0x10FFFF)
+        return "Cn";
+    return utf8proc_category_string((utf8proc_int32_t)code_point);
+}
+
+uint32_t text_lower(uint32_t code_point) {
+    if (code_point > 0x10FFFF)
+        return code_point;
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)code_point);
+}
+
+/* ---- normalization ---- */
+
+static unsigned combining_class(int32_t code_point) {
+    return (unsigned)utf8proc_get_property(code_point)->combining_class & 0xFF;
+}
+
+/* Marks in order of their combining class, equal ones as they stood. A run may be as long as the
+ * text, so long ones are counted into place. */
+static void order_marks(struct arena *arena, int32_t *marks, size_t n) {
+    if (n <= 16) {
+        for (size_t i = 1; i < n; i++) {
+            int32_t mark = marks[i];
+            size_t at = i;
+            for (; at > 0 && combining_class(marks[at - 1]) > combining_class(mark); at--)
+                marks[at] = marks[at - 1];
+            marks[at] = mark;
+        }
+        return;
+    }
+    size_t starts[257] = {0};
+    int32_t *ordered = arena_alloc(arena, n * sizeof(*ordered));
+    for (size_t i = 0; i < n; i++)
+        starts[combining_class(marks[i]) + 1]++;
+    for (size_t i = 1; i < BASE_COUNT(starts); i++)
+        starts[i] += starts[i - 1];
+    for (size_t i = 0; i < n; i++)
+        ordered[starts[combining_class(marks[i])]++] = marks[i];
+    memcpy(marks, ordered, n * sizeof(*marks));
+}
+
+/* The text's code points, each taken apart; *out_n of them. */
+static int32_t *decompose(size_t *out_n, struct arena *arena, int options, const char *text,
+                          size_t len) {
+    size_t n = 0, cap = len + TEXT_FOLD_MAX;
+    int32_t *out = arena_alloc(arena, cap * sizeof(*out));
+    int boundary = 0;
+    for (size_t pos = 0; pos < len;) {
+        if (cap - n < TEXT_FOLD_MAX) {
+            int32_t *grown = arena_alloc(arena, 2 * cap * sizeof(*grown));
+            memcpy(grown, out, n * sizeof(*out));
+            out = grown;
+            cap *= 2;
+        }
+        int32_t c = (int32_t)utf8_next(text, len, &pos);
+        utf8proc_ssize_t more = utf8proc_decompose_char(c, out + n, TEXT_FOLD_MAX, options,
+                                                        &boundary);
+        if (more <= 0 || more > TEXT_FOLD_MAX) {
+            out[n] = c;
+            more = 1;
+        }
+        n += (size_t)more;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t start = i;
+        while (i < n && combining_class(out[i]) != 0)
+            i++;
+        if (i - start > 1)
+            order_marks(arena, out + start, i - start);
+    }
+    *out_n = n;
+    return out;
+}
+
+static bool is_ascii(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] >= 0x80)
+            return false;
+    }
+    return true;
+}
+
+char *text_normalize(size_t *out_len, struct arena *arena, enum text_form form, const char *text,
+                     size_t len) {
+    if (is_ascii(text, len)) {
+        *out_len = len;
+        return arena_strndup(arena, text, len);
+    }
+    bool compatible = form == TEXT_NFKC || form == TEXT_NFKD;
+    struct arena *scratch = arena_new(0);
+    size_t n;
+    int32_t *points = decompose(&n, scratch,
+                                UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0), text, len);
+    if (form == TEXT_NFC || form == TEXT_NFKC) {
+        utf8proc_ssize_t fewer = utf8proc_normalize_utf32(points, (utf8proc_ssize_t)n,
+                                                          UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        assert(fewer >= 0 && (size_t)fewer <= n);
+        n = (size_t)fewer;
+    }
+    size_t used = 0;
+    char unit[4];
+    for (size_t i = 0; i < n; i++)
+        used += utf8_put(unit, (uint32_t)points[i]);
+    char *out = arena_alloc(arena, used + 1);
+    *out_len = used;
+    for (size_t i = 0, at = 0; i < n; i++)
+        at += utf8_put(out + at, (uint32_t)points[i]);
+    arena_free(scratch);
+    return out;
 }
 
 static char ascii_lower(char c) {
