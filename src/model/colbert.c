@@ -1,7 +1,7 @@
-#include "model/internal.h"
+#include "model/bert.h"
 
-static bool colbert_takes(const json_t *config) {
-    (void)config;
+static bool colbert_takes(const struct model *model) {
+    (void)model;
     return false;
 }
 

@@ -1,7 +1,7 @@
 #include "model/internal.h"
 
-static bool colpali_takes(const json_t *config) {
-    (void)config;
+static bool colpali_takes(const struct model *model) {
+    (void)model;
     return false;
 }
 

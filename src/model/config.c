@@ -37,7 +37,8 @@ bool config_read(json_t **out, const char *folder, const char *file, bool requir
                               why.kind == ERROR_MISSING ? "not there" : why.text);
     }
     json_error_t where;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    /* All numbers as reals: some files hold 1e30 written out ("model_max_length"). */
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &where);
     mem_free(text);
     if (!*out)
         return error_set_code(err, ERROR_INPUT, "bad_model", "%s: line %d: %s", file, where.line,
@@ -50,13 +51,13 @@ bool config_int(int *out, const struct config *config, const char *key, int fall
     const json_t *value = json_object_get(config->json, key);
     *out = fallback;
     if (value && !json_is_null(value)) {
-        if (!json_is_integer(value))
+        double n = json_number_value(value);
+        if (!json_is_number(value) || floor(n) != n)
             return bad(err, config, key, "a whole number");
-        json_int_t n = json_integer_value(value);
         if (n < min || n > max)
             return error_set_code(err, ERROR_INPUT, "bad_model",
-                                  "%s: %s is %" JSON_INTEGER_FORMAT ", not within %d to %d",
-                                  config->where, key, n, min, max);
+                                  "%s: %s is %.0f, not within %d to %d", config->where, key, n, min,
+                                  max);
         *out = (int)n;
     }
     if (*out < min || *out > max)

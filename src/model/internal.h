@@ -88,7 +88,8 @@ struct config {
     const json_t *json;
     const char *where;
 };
-/* An object or array. Not there: *out NULL and true, unless required (ERROR_INPUT bad_model). */
+/* An object or array, all of its numbers real. Not there: *out NULL and true, unless required
+ * (ERROR_INPUT bad_model). */
 bool config_read(json_t **out, const char *folder, const char *file, bool required,
                  struct error *err);
 bool config_exists(const char *folder, const char *file);
@@ -173,11 +174,11 @@ void packed_close(struct packed *packed); /* after the writing has ended; NULL i
 
 /* ---- families ------------------------------------------------------------------------------- */
 
-/* One a file (bert.c, colbert.c, colpali.c). */
+/* One a file (sentence.c, colbert.c, colpali.c). */
 struct family {
     const char *name;
-    /* Does this config.json (its model_type, architectures) describe one of ours? */
-    bool (*takes)(const json_t *config);
+    /* Does its config.json (model_type, architectures) describe one of ours? */
+    bool (*takes)(const struct model *model);
     /* Fills in what model->info says of the family. */
     bool (*open)(void **out, struct model *model, struct error *err);
     void (*close)(void *self);
@@ -202,6 +203,8 @@ struct model {
     const struct family *family;
     void *self;
 };
+/* model_type, or one of architectures, is this word. */
+bool model_is(const struct model *model, const char *word);
 /* Between layers: calls it, if any. */
 bool model_pause(const struct model_between *between, struct error *err);
 /* A token that must be in the tokenizer: ERROR_INPUT bad_model. */

@@ -59,9 +59,22 @@ static bool open_checkpoints(struct model *model, struct error *err) {
            checkpoint_open(&model->checkpoint, folder, "model", err);
 }
 
+bool model_is(const struct model *model, const char *word) {
+    const char *type = json_string_value(json_object_get(model->config, "model_type"));
+    const json_t *classes = json_object_get(model->config, "architectures");
+    if (type && strcmp(type, word) == 0)
+        return true;
+    for (size_t i = 0; i < json_array_size(classes); i++) {
+        const char *class = json_string_value(json_array_get(classes, i));
+        if (class && strcmp(class, word) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool find_family(struct model *model, struct error *err) {
     for (size_t i = 0; i < BASE_COUNT(families) && !model->family; i++) {
-        if (families[i]->takes(model->config))
+        if (families[i]->takes(model))
             model->family = families[i];
     }
     if (model->family)
