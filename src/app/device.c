@@ -1,13 +1,24 @@
-/* Which device computes. There are no models to compute with before a model is installed, and no
- * device but the CPU is built in. */
+/* Which device computes: the one asked for, or, where that is not there, the processor. */
 #include "app/internal.h"
 
 #include <string.h>
 
+/* The kinds stand fastest first. */
+static const char *best_present(const char *asked) {
+    struct device_kind kinds[8];
+    int n = device_kinds(kinds);
+    bool any = strcmp(asked, "auto") == 0;
+    for (int i = 0; i < n; i++) {
+        if (kinds[i].present && (any || strcmp(kinds[i].name, asked) == 0))
+            return kinds[i].name;
+    }
+    return "cpu";
+}
+
 bool choose_device(const char **out, const struct settings *settings, struct error *err) {
     const char *asked = settings->device;
-    *out = "cpu";
-    if (strcmp(asked, "auto") != 0 && strcmp(asked, "cpu") != 0) {
+    *out = best_present(asked);
+    if (strcmp(asked, "auto") != 0 && strcmp(asked, *out) != 0) {
         if (settings->device_strict)
             return error_set_code(err, ERROR_DEVICE, "device_not_available",
                                   "requested device '%s' is not available and DEVICE_STRICT is set",
@@ -16,4 +27,9 @@ bool choose_device(const char **out, const struct settings *settings, struct err
     }
     log_info("Using device: %s", *out);
     return true;
+}
+
+bool open_device(struct device **out, const struct settings *settings, struct error *err) {
+    const char *name;
+    return choose_device(&name, settings, err) && device_open(out, name, 0, err);
 }

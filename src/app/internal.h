@@ -24,6 +24,10 @@ int command_show(const struct command *self, int argc, char **argv, struct setti
 int command_rm(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_jobs(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_check(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_embed(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_pull(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_models(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_rm_model(const struct command *self, int argc, char **argv, struct settings *settings);
 
 /* ---- arguments ------------------------------------------------------------------------------ */
 
@@ -42,6 +46,8 @@ int failed(const struct error *err); /* prints the error, gives EXIT_FAILED */
 /* The device in use ("cpu"), said in the log as other programs expect to read it; ERROR_DEVICE when
  * one is asked for that is not there and DEVICE_STRICT is set. */
 bool choose_device(const char **out, const struct settings *settings, struct error *err);
+/* The same, opened. */
+bool open_device(struct device **out, const struct settings *settings, struct error *err);
 
 /* ---- session: the API, through a running server or in this process --------------------------- */
 

@@ -39,6 +39,31 @@ static const struct command commands[] = {
     {"check", "check [--json]", "look over this machine and the data folder",
      "Device, sandbox, converters, disk, port: what is there, what is not, and what to do.\n",
      command_check, false},
+    {"embed",
+     "embed [--model NAME|FOLDER] (--image FILE | --query TEXT | --passage TEXT)… [--verbose]",
+     "turn texts and pictures into vectors",
+     "Prints JSON: {\"model\",\"space\",\"dim\",\"vectors\"}, or with several inputs "
+     "{\"inputs\":[…]} of the\n"
+     "same. Needs no server and no data folder. Texts go to TEXT_MODEL, pictures to MODEL_NAME.\n"
+     "  --model NAME            another model, by name or folder, for all inputs\n"
+     "  --base FOLDER           the base model's folder, for an adapter\n"
+     "  --passages-from FILE    one passage a line; - is standard input\n"
+     "  --verbose               device, load time and inputs a second on standard error\n",
+     command_embed, false},
+    {"pull", "pull [NAME…] [--revision REVISION | --from FOLDER] [--json] [--quiet]",
+     "fetch models",
+     "Fetches models from the hub (HF_ENDPOINT) into MODELS_DIR, checked, going on where an\n"
+     "earlier pull stopped; what is there, in huggingface_hub's cache too, stays as it is.\n"
+     "  NAME                  owner/name; without one TEXT_MODEL, not the larger MODEL_NAME\n"
+     "  --revision REVISION   a branch, tag or commit (main)\n"
+     "  --from FOLDER         take the model's files from a folder instead, as NAME\n"
+     "  --quiet               no progress\n",
+     command_pull, false},
+    {"models", "models [--json]", "list models, and what the settings point to",
+     "Complete and half fetched ones, of MODELS_DIR and of huggingface_hub's cache.\n",
+     command_models, false},
+    {"rm-model", "rm-model NAME… [--json]", "remove fetched models",
+     "Removes from MODELS_DIR; huggingface_hub's cache is left alone.\n", command_rm_model, false},
 };
 
 static void print_help(FILE *out) {
