@@ -95,6 +95,15 @@ static const struct attention_kernels plain = {
 };
 
 const struct attention_kernels *attention_kernels_for(unsigned features, enum precision precision) {
+#if defined(__x86_64__)
+    bool pairs = precision == PRECISION_BF16 || precision == PRECISION_INT8;
+    if (pairs && (features & CPU_AVX512_BF16))
+        return &attention_avx512_bf16;
+    if (features & CPU_AVX512)
+        return &attention_avx512;
+    if (features & CPU_AVX2)
+        return &attention_avx2;
+#endif
     (void)features;
     (void)precision;
     return &plain;

@@ -120,6 +120,12 @@ static const struct cpu_rows plain = {
 };
 
 const struct cpu_rows *cpu_rows_for(unsigned features) {
+#if defined(__x86_64__)
+    if (features & CPU_AVX512)
+        return &cpu_rows_avx512;
+    if (features & CPU_AVX2)
+        return &cpu_rows_avx2;
+#endif
     (void)features;
     return &plain;
 }

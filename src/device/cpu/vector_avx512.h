@@ -1,0 +1,132 @@
+/* Vectors of floats, AVX-512: what rows_vector.h, attention_vector.h and maxsim_vector.h are
+ * written in. vector_avx2.h has the same names. Included by files compiled for AVX-512. */
+#ifndef DOCUSEARCH_DEVICE_CPU_VECTOR_AVX512_H
+#define DOCUSEARCH_DEVICE_CPU_VECTOR_AVX512_H
+
+#include <immintrin.h>
+
+#define LANES 16
+#define REGISTERS 32
+
+typedef __m512 vec;
+typedef struct {
+    __m512d low, high;
+} sums; /* a sum a lane, in double precision */
+
+static inline vec vec_set(float x) {
+    return _mm512_set1_ps(x);
+}
+
+static inline vec vec_load(const float *from) {
+    return _mm512_loadu_ps(from);
+}
+
+static inline void vec_store(float *to, vec x) {
+    _mm512_storeu_ps(to, x);
+}
+
+/* Of the first n < LANES lanes only; the others are read as 0. */
+static inline vec vec_load_some(const float *from, int n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), from);
+}
+
+static inline void vec_store_some(float *to, vec x, int n) {
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << n) - 1), x);
+}
+
+/* The first n lanes of x, `other` in the rest. */
+static inline vec vec_first(vec x, vec other, int n) {
+    return _mm512_mask_mov_ps(other, (__mmask16)((1u << n) - 1), x);
+}
+
+static inline vec vec_add(vec a, vec b) {
+    return _mm512_add_ps(a, b);
+}
+
+static inline vec vec_sub(vec a, vec b) {
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vec vec_mul(vec a, vec b) {
+    return _mm512_mul_ps(a, b);
+}
+
+/* a * b + c, and c - a * b */
+static inline vec vec_fma(vec a, vec b, vec c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline vec vec_fnma(vec a, vec b, vec c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
+
+/* Where a lane of b is no number, so is that of the result. */
+static inline vec vec_min(vec a, vec b) {
+    return _mm512_min_ps(a, b);
+}
+
+static inline vec vec_max(vec a, vec b) {
+    return _mm512_max_ps(a, b);
+}
+
+static inline vec vec_abs(vec x) {
+    return _mm512_abs_ps(x);
+}
+
+static inline vec vec_round(vec x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* x * 2^n for whole n of at most 128; 0 where that is below 2^-126 or so. */
+static inline vec vec_ldexp(vec x, vec n) {
+    return _mm512_scalef_ps(x, n);
+}
+
+/* 1 / x to a unit in the last place: the estimate and one step of Newton's method. */
+static inline vec vec_reciprocal(vec x) {
+    vec estimate = _mm512_rcp14_ps(x);
+    return _mm512_fmadd_ps(estimate, _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(1)), estimate);
+}
+
+static inline float vec_largest(vec x) {
+    return _mm512_reduce_max_ps(x);
+}
+
+static inline float vec_total(vec x) {
+    return _mm512_reduce_add_ps(x);
+}
+
+static inline sums sums_zero(void) {
+    return (sums){_mm512_setzero_pd(), _mm512_setzero_pd()};
+}
+
+static inline __m512d low_half(vec x) {
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+}
+
+static inline __m512d high_half(vec x) {
+    return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+}
+
+static inline sums sums_add(sums sum, vec x) {
+    return (sums){_mm512_add_pd(sum.low, low_half(x)), _mm512_add_pd(sum.high, high_half(x))};
+}
+
+/* sum += a * b, the products in double precision too */
+static inline sums sums_fma(sums sum, vec a, vec b) {
+    return (sums){_mm512_fmadd_pd(low_half(a), low_half(b), sum.low),
+                  _mm512_fmadd_pd(high_half(a), high_half(b), sum.high)};
+}
+
+static inline double sums_total(sums sum) {
+    return _mm512_reduce_add_pd(_mm512_add_pd(sum.low, sum.high));
+}
+
+/* Where a > b: a and i, else b and j. */
+static inline vec vec_take_larger(vec a, vec b, __m512i i, __m512i *j) {
+    __mmask16 larger = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+    *j = _mm512_mask_mov_epi32(*j, larger, i);
+    return _mm512_mask_mov_ps(b, larger, a);
+}
+
+#endif
