@@ -1,4 +1,4 @@
-/* Opening and closing: lock, store, readers, queue, in that order, and back.
+/* Opening and closing: lock, store, index, models, readers, queue, in that order, and back.
  *
  * Invariants:
  *  1. A document's row is written only after its original is synced under its id.
@@ -15,13 +15,14 @@ bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err) {
 
 bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus->started = true;
-    return queue_start(corpus->queue, err);
+    return corpus_models_start(corpus, err) && queue_start(corpus->queue, err);
 }
 
 void corpus_stop(struct corpus *corpus) {
     if (corpus->started)
         queue_stop(corpus->queue);
     corpus->started = false;
+    corpus_models_stop(corpus);
 }
 
 void corpus_close(struct corpus *corpus) {
@@ -30,6 +31,8 @@ void corpus_close(struct corpus *corpus) {
     corpus_stop(corpus);
     queue_close(corpus->queue);
     read_pool_close(corpus->readers);
+    corpus_models_close(corpus);
+    index_close(corpus->index);
     store_close(corpus->store);
     store_lock_release(corpus->lock);
     for (int i = 0; i < CORPUS_STRIPES; i++)
@@ -149,7 +152,10 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         goto fail;
     if (n_lost > 0)
         log_warn("%d documents have lost their original and are marked failed", n_lost);
-    if (!read_pool_open(&corpus->readers, settings, settings->n_workers,
+    /* A reader more than there are workers: pictures are decoded while all of them read. */
+    if (!index_open(&corpus->index, corpus->store, settings->data_dir, err) ||
+        !corpus_models_open(corpus, err) ||
+        !read_pool_open(&corpus->readers, settings, settings->n_workers + 1,
                         store_tmp_dir(corpus->store), err) ||
         !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_ingest, corpus, err))
         goto fail;

@@ -139,7 +139,7 @@ struct search_result {
     double score;
     struct document_row document;
     int page;                      /* from 1; 0 unknown */
-    int chunk;                     /* ordinal */
+    int chunk;                     /* ordinal; -1: the page has no passage */
     const char *heading_path;      /* at the passage's best place */
     const char *preview;           /* about 300 bytes of the passage around its best place */
     struct text_range *highlights; /* bytes of preview */

@@ -1,9 +1,11 @@
-/* The pipeline: original -> sandboxed reader -> document -> chunks -> rows and full text.
+/* The pipeline: original -> sandboxed reader -> document -> chunks -> vectors -> rows and full
+ * text.
  *
- * Page pictures are written as they come; document.bin follows; the rows that make the document
- * searchable, and the job's end, commit together last. Until then nothing refers to the files: an
- * attempt that fails removes them, the next begins anew. */
-#include "corpus/internal.h"
+ * Page pictures are written as they come, and embedded while the reading goes on; document.bin
+ * follows; the rows that make the document searchable, and the job's end, commit together last.
+ * Until then nothing refers to the files and vectors: an attempt that fails removes the files, the
+ * next begins anew. */
+#include "corpus/vectors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +15,8 @@
 #include <unistd.h>
 
 #define PROGRESS_PARSING 0.1
+#define PROGRESS_VISUAL 0.3
+#define PROGRESS_TEXT 0.6
 #define PROGRESS_STORING 0.9
 #define MAX_ORIGINAL_HEAD 4096
 
@@ -21,6 +25,7 @@ struct ingest {
     struct queue_job *job;
     const struct job_row *row;
     struct arena *arena;
+    struct doc_vectors *vectors;
 };
 
 /* Replaces path by data: a reader of the old picture never sees half of the new one. Of two
@@ -55,14 +60,25 @@ static bool on_picture(void *ctx, uint32_t page_i, const void *jpeg, size_t jpeg
               write_picture(in, store_path(arena, store, in->row->doc_id, STORE_THUMB, page_no),
                             arena, thumb, thumb_len, err);
     arena_free(arena);
+    if (ok)
+        corpus_vectors_page(in->vectors, page_no);
     return ok;
+}
+
+/* Where the stages begin: one whose model is not there takes none of the way. */
+static double visual_ends(const struct ingest *in) {
+    return corpus_vectors_has(in->vectors, ROLE_TEXT) ? PROGRESS_TEXT : PROGRESS_STORING;
+}
+
+static double parsing_ends(const struct ingest *in) {
+    return corpus_vectors_has(in->vectors, ROLE_VISUAL) ? PROGRESS_VISUAL : visual_ends(in);
 }
 
 static void on_progress(void *ctx, uint32_t pages_done, uint32_t n_pages) {
     struct ingest *in = ctx;
     double share = n_pages > 0 ? (double)pages_done / n_pages : 0;
     queue_job_progress(in->job, "parsing",
-                       PROGRESS_PARSING + share * (PROGRESS_STORING - PROGRESS_PARSING),
+                       PROGRESS_PARSING + share * (parsing_ends(in) - PROGRESS_PARSING),
                        (int)pages_done, (int)n_pages);
 }
 
@@ -169,7 +185,10 @@ static void describe(struct document_row *row, const struct ingest *in, const st
     row->title = doc->title;
     row->author = doc->author;
     row->created = doc->created;
-    row->warning = doc->warning;
+    const char *without = corpus_vectors_warning(in->arena, in->vectors);
+    row->warning = *doc->warning && *without
+                       ? arena_printf(in->arena, "%s; %s", doc->warning, without)
+                       : (*without ? without : doc->warning);
 }
 
 static bool commit_reading(struct ingest *in, const struct document *doc,
@@ -182,7 +201,8 @@ static bool commit_reading(struct ingest *in, const struct document *doc,
     if (!store_begin(&tx, in->corpus->store, err))
         return false;
     if (!queue_end_in(in->job, tx, row.n_pages, err) ||
-        !store_put_reading(tx, &row, pages, rows, (int)chunks->n, err)) {
+        !store_put_reading(tx, &row, pages, rows, (int)chunks->n, err) ||
+        !corpus_vectors_commit(in->vectors, tx, err)) {
         store_rollback(tx);
         return false;
     }
@@ -218,20 +238,44 @@ static void clean_up(struct ingest *in, bool keep) {
     lock_drop(stripe);
 }
 
-static bool store_reading(struct ingest *in, const struct document *doc, struct error *err) {
-    const struct settings *settings = in->corpus->settings;
-    struct doc_chunks *chunks = NULL;
-    if (!doc_chunk(&chunks, doc, settings->chunk_size_words, settings->chunk_overlap_words, err))
-        return false;
-    fault_point("chunked");
+/* Pages and passages as vectors, synced; what has no model is left out. */
+static bool embed_reading(struct ingest *in, const struct document *doc,
+                          const struct doc_chunks *chunks, struct error *err) {
+    int n_pages = (int)doc->n_pages;
+    corpus_vectors_chunks(in->vectors, chunks);
+    return corpus_vectors_wait(in->vectors, ROLE_VISUAL, n_pages, PROGRESS_VISUAL, visual_ends(in),
+                               err) &&
+           corpus_vectors_wait(in->vectors, ROLE_TEXT, n_pages, PROGRESS_TEXT, PROGRESS_STORING,
+                               err) &&
+           corpus_vectors_sync(in->vectors, err);
+}
+
+static bool store_reading(struct ingest *in, const struct document *doc,
+                          const struct doc_chunks *chunks, struct error *err) {
+    int64_t begun_ms = time_mono_ms();
     queue_job_progress(in->job, "storing", PROGRESS_STORING, (int)doc->n_pages, (int)doc->n_pages);
     struct lock *stripe = corpus_stripe(in->corpus, in->row->doc_id);
     lock_take(stripe);
     bool ok = write_document(in, doc, err) && commit_reading(in, doc, chunks, err);
     lock_drop(stripe);
-    doc_chunks_free(chunks);
     if (ok)
         fault_point("committed");
+    metric_observe("docusearch_stage_seconds", "stage=\"write\"", "Time a stage of a job took.",
+                   (double)(time_mono_ms() - begun_ms) / 1000);
+    return ok;
+}
+
+/* From the document to the commit. The vectors end before the chunks that they are of. */
+static bool take_in(struct ingest *in, const struct document *doc, struct error *err) {
+    const struct settings *settings = in->corpus->settings;
+    struct doc_chunks *chunks = NULL;
+    if (!doc_chunk(&chunks, doc, settings->chunk_size_words, settings->chunk_overlap_words, err))
+        return false;
+    fault_point("chunked");
+    bool ok = embed_reading(in, doc, chunks, err) && store_reading(in, doc, chunks, err);
+    corpus_vectors_free(in->vectors);
+    in->vectors = NULL;
+    doc_chunks_free(chunks);
     return ok;
 }
 
@@ -245,16 +289,15 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
     struct document *doc = NULL;
     if (in.row->attempts > 1)
         clean_up(&in, false); /* of one that was killed */
+    in.vectors = corpus_vectors_new(in.corpus, job);
     bool ok = read_original(&doc, &in, err);
     if (ok) {
         metric_observe("docusearch_stage_seconds", "stage=\"read\"", "Time a stage of a job took.",
                        (double)(time_mono_ms() - begun_ms) / 1000);
         fault_point("parsed");
-        int64_t stored_ms = time_mono_ms();
-        ok = store_reading(&in, doc, err);
-        metric_observe("docusearch_stage_seconds", "stage=\"write\"", "Time a stage of a job took.",
-                       (double)(time_mono_ms() - stored_ms) / 1000);
+        ok = take_in(&in, doc, err);
     }
+    corpus_vectors_free(in.vectors);
     /* A removal takes the folder away from under the attempt: its end is that, not what it met. */
     if (!ok && queue_job_cancelled(job))
         error_set_code(err, ERROR_CONFLICT, "cancelled", "the reading was cancelled");

@@ -5,10 +5,12 @@
 #include "corpus/corpus.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
 #define CORPUS_STRIPES 64
 #define CORPUS_JOB_INGEST "ingest"
 #define FILENAME_MAX_BYTES 255
+#define CORPUS_ROLES 2
 
 struct corpus {
     const struct settings *settings;
@@ -16,7 +18,10 @@ struct corpus {
     struct store *store;
     struct read_pool *readers;
     struct queue *queue;
-    bool started;
+    struct device *device;
+    struct index *index;
+    struct owner *owners[CORPUS_ROLES]; /* by enum model_role; one may stand twice */
+    atomic_bool started;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
     struct lock stripes[CORPUS_STRIPES];
@@ -36,6 +41,13 @@ bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *
                         const char *path, struct error *err);
 /* Files that no row names, left by what went wrong. The caller holds the id's stripe. */
 void corpus_drop_unnamed(struct corpus *corpus, const char *doc_id);
+
+/* models.c: the device and the owners of the models. */
+bool corpus_models_open(struct corpus *corpus, struct error *err);
+bool corpus_models_start(struct corpus *corpus, struct error *err);
+void corpus_models_stop(struct corpus *corpus);
+void corpus_models_close(struct corpus *corpus); /* half opened is fine */
+
 /* The queue's handler: one document from original to searchable. */
 bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err);
 

@@ -1,292 +1,272 @@
-/* Answering: lexical hits -> the page each stands on -> one result a page, with the passage around
- * its best place and the boxes of the words found. */
-#include "corpus/internal.h"
+/* Answering: the stages that the mode asks for and the models allow, each a list of hits, best
+ * first; one list as it is, several fused by rank; one result a page.
+ *
+ * What no model can do is said in its stage, and the rest answers: without any model hybrid and
+ * text are what the words alone give. */
+#include "corpus/answer.h"
+#include "corpus/owner.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define PREVIEW_BYTES 300
-#define MAX_BOXES 200
 #define HITS_PER_RESULT 5
-#define ELLIPSIS "…"
 
-/* A chunk seen as an answer. */
-struct answer {
-    struct lexical_hit hit;
-    struct chunk_row chunk;
-    struct text_range *found; /* bytes of the chunk's text */
-    int n_found;
-    struct doc_word *words; /* placed, of the chunk */
-    uint32_t n_words;
-    int page;
+struct searching {
+    struct corpus *corpus;
+    struct arena *arena;
+    const struct search_request *request;
+    struct lexical_query *query;
+    struct search_reply *out;
+    /* The question by one model; several stages may share it. */
+    struct {
+        struct owner *owner;
+        struct embedding vectors;
+    } asked;
+};
+struct hits {
+    struct hit *items;
+    int n;
 };
 
-/* The words that a range touches: first and one past the last. Words ascend by off. */
-static void words_of_range(uint32_t *first, uint32_t *last, const struct answer *answer,
-                           struct text_range range) {
-    uint32_t low = 0, high = answer->n_words;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct doc_word *word = &answer->words[middle];
-        if (word->off + word->len <= range.start)
-            low = middle + 1;
+/* ---- stages --------------------------------------------------------------------------------- */
+
+static struct search_stage *add_stage(struct search_reply *out, const char *name) {
+    struct search_stage *stage = &out->stages[out->n_stages++];
+    stage->name = name;
+    return stage;
+}
+
+static void end_stage(struct search_stage *stage, int64_t begun_ms, int candidates) {
+    char label[32];
+    stage->ms = (double)(time_mono_ms() - begun_ms);
+    stage->candidates = candidates;
+    snprintf(label, sizeof label, "stage=\"%s\"", stage->name);
+    metric_observe("docusearch_search_seconds", label, "Time a search took.", stage->ms / 1000);
+}
+
+static bool find_words(struct hits *out, struct searching *s, struct error *err) {
+    const struct search_request *request = s->request;
+    int64_t begun_ms = time_mono_ms();
+    struct lexical_hit *found = NULL;
+    if (!lexical_search(&found, &out->n, s->arena, s->corpus->store, s->query, &request->filter,
+                        request->n_results * HITS_PER_RESULT, err))
+        return false;
+    out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
+    for (int i = 0; i < out->n; i++) {
+        struct hit *hit = &out->items[i];
+        hit->kind = HIT_WORDS;
+        memcpy(hit->doc_id, found[i].doc_id, sizeof hit->doc_id);
+        hit->chunk_row_id = found[i].chunk_row_id;
+        hit->score = found[i].score;
+    }
+    end_stage(add_stage(s->out, "lexical"), begun_ms, out->n);
+    return true;
+}
+
+/* A command that searches without a server loads no model for an index without vectors. */
+static bool is_worth_loading(struct searching *s, struct owner *owner, struct error *err) {
+    struct space_facts *spaces;
+    int n;
+    if (s->corpus->started || !corpus_owner_takes_part(owner))
+        return true;
+    if (!index_spaces(&spaces, &n, s->arena, s->corpus->index, err))
+        return false;
+    for (int i = 0; i < n; i++) {
+        if (spaces[i].n_items > 0)
+            return true;
+    }
+    return error_set(err, ERROR_DEVICE, "nothing has been embedded yet");
+}
+
+/* The question as the role's model sees it. */
+static bool ask_model(const struct embedding **out, struct searching *s, enum model_role role,
+                      struct error *err) {
+    struct owner *owner = s->corpus->owners[role];
+    const char *text = s->request->query;
+    struct model_input input = {.kind = INPUT_QUERY, .text = text, .len = strlen(text)};
+    *out = &s->asked.vectors;
+    if (s->asked.owner == owner)
+        return true;
+    s->asked.owner = NULL;
+    if (!is_worth_loading(s, owner, err) ||
+        !corpus_embed(&s->asked.vectors, s->arena, s->corpus, role, &input, 1, err))
+        return false;
+    s->asked.owner = owner;
+    return true;
+}
+
+static bool find_vectors(struct hits *out, struct searching *s, enum model_role role,
+                         struct error *err) {
+    const struct embedding *question;
+    struct index_hit *found;
+    int64_t n_scored;
+    int space;
+    struct owner *owner = s->corpus->owners[role];
+    if (!ask_model(&question, s, role, err))
+        return false;
+    lock_take(&owner->lock);
+    space = owner->space;
+    lock_drop(&owner->lock);
+    if (!index_search(&found, &out->n, &n_scored, s->arena, s->corpus->index, space,
+                      role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK, question->values, question->n,
+                      &s->request->filter, s->request->n_results * HITS_PER_RESULT, err))
+        return false;
+    out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
+    for (int i = 0; i < out->n; i++) {
+        struct hit *hit = &out->items[i];
+        hit->kind = role == ROLE_VISUAL ? HIT_PAGE : HIT_PASSAGE;
+        memcpy(hit->doc_id, found[i].doc_id, sizeof hit->doc_id);
+        hit->score = found[i].score;
+        if (role == ROLE_VISUAL)
+            hit->page = found[i].item;
         else
-            high = middle;
-    }
-    *first = low;
-    while (low < answer->n_words && answer->words[low].off < range.end)
-        low++;
-    *last = low;
-}
-
-static bool page_wanted(int page, const struct search_filter *filter) {
-    return (filter->page_from == 0 || page >= filter->page_from) &&
-           (filter->page_to == 0 || page <= filter->page_to);
-}
-
-/* The page that the filter lets through with most of the found words; of several, the first. A
- * passage whose found words all stand on other pages has none: -1. */
-static int best_page(const struct answer *answer, const struct search_filter *filter) {
-    int best = answer->chunk.first_page, best_n = 0;
-    if (best < filter->page_from)
-        best = filter->page_from;
-    int current = 0, current_n = 0;
-    bool elsewhere = false;
-    for (int i = 0; i < answer->n_found; i++) {
-        uint32_t first, last;
-        words_of_range(&first, &last, answer, answer->found[i]);
-        if (first == last)
-            continue;
-        int page = (int)answer->words[first].page_i + 1;
-        if (!page_wanted(page, filter)) {
-            elsewhere = true;
-            continue;
-        }
-        if (page != current) {
-            current = page;
-            current_n = 0;
-        }
-        if (++current_n > best_n) {
-            best_n = current_n;
-            best = page;
-        }
-    }
-    return elsewhere && best_n == 0 ? -1 : best;
-}
-
-char *corpus_heading(struct arena *arena, const char *headings, uint32_t off) {
-    const char *path = headings;
-    for (const char *line = strchr(headings, '\n'); line; line = strchr(line + 1, '\n')) {
-        char *end;
-        unsigned long from = strtoul(line + 1, &end, 10);
-        if (from > off || *end != '\t')
-            break;
-        path = end + 1;
-    }
-    return arena_strndup(arena, path, strcspn(path, "\n"));
-}
-
-/* The first found word of the window of three quarters of PREVIEW_BYTES that holds most of them. */
-static uint32_t best_place(const struct answer *answer) {
-    int best_i = 0, best_n = 0;
-    for (int i = 0, j = 0; i < answer->n_found; i++) {
-        if (j < i)
-            j = i;
-        while (j < answer->n_found &&
-               answer->found[j].end <= answer->found[i].start + PREVIEW_BYTES * 3 / 4)
-            j++;
-        if (j - i > best_n) {
-            best_n = j - i;
-            best_i = i;
-        }
-    }
-    return answer->n_found > 0 ? answer->found[best_i].start : 0;
-}
-
-/* Where the preview begins: a little before the best place. */
-static uint32_t preview_start(const struct answer *answer, uint32_t text_len) {
-    uint32_t at = best_place(answer);
-    if (text_len <= PREVIEW_BYTES)
-        return 0;
-    uint32_t start = at > PREVIEW_BYTES / 5 ? at - PREVIEW_BYTES / 5 : 0;
-    if (text_len - start < PREVIEW_BYTES)
-        start = text_len - PREVIEW_BYTES;
-    /* Forward to a word's beginning, as long as one is near. */
-    const char *text = answer->chunk.text;
-    if (start > 0) {
-        uint32_t p = start;
-        while (p < at && text[p] != ' ' && text[p] != '\n')
-            p++;
-        start = p < at ? p + 1 : at;
-    }
-    return start;
-}
-
-static void fill_preview(struct search_result *out, struct arena *arena,
-                         const struct answer *answer) {
-    const char *text = answer->chunk.text;
-    uint32_t len = (uint32_t)strlen(text);
-    uint32_t start = preview_start(answer, len);
-    uint32_t n = (uint32_t)utf8_cut(text + start, len - start, PREVIEW_BYTES);
-    if (start + n < len) {
-        uint32_t back = n;
-        while (back > PREVIEW_BYTES / 2 && text[start + back] != ' ' && text[start + back] != '\n')
-            back--;
-        if (back > PREVIEW_BYTES / 2)
-            n = back;
-    }
-    struct buf preview = {0};
-    if (start > 0)
-        buf_puts(&preview, ELLIPSIS " ");
-    uint32_t shift = (uint32_t)preview.len;
-    buf_append(&preview, text + start, n);
-    if (start + n < len)
-        buf_puts(&preview, " " ELLIPSIS);
-    out->preview = arena_strndup(arena, preview.data, preview.len);
-    buf_fini(&preview);
-    out->highlights = arena_alloc(arena, ((size_t)answer->n_found + 1) * sizeof *out->highlights);
-    for (int i = 0; i < answer->n_found; i++) {
-        struct text_range range = answer->found[i];
-        if (range.start < start || range.end > start + n)
-            continue;
-        struct text_range *mark = &out->highlights[out->n_highlights++];
-        mark->start = range.start - start + shift;
-        mark->end = range.end - start + shift;
-    }
-}
-
-static void add_box(struct search_result *out, const struct doc_box *box) {
-    for (int i = 0; i < out->n_boxes; i++) {
-        if (memcmp(&out->boxes[i], box, sizeof *box) == 0)
-            return; /* overlapping passages share words */
-    }
-    if (out->n_boxes < MAX_BOXES)
-        out->boxes[out->n_boxes++] = *box;
-}
-
-static void add_boxes(struct search_result *out, const struct answer *answer) {
-    for (int i = 0; i < answer->n_found; i++) {
-        uint32_t first, last;
-        words_of_range(&first, &last, answer, answer->found[i]);
-        for (uint32_t w = first; w < last; w++) {
-            if ((int)answer->words[w].page_i + 1 == out->page)
-                add_box(out, &answer->words[w].box);
-        }
-    }
-}
-
-/* Finds the query's words in the answer's chunk, and the places of its words. */
-static bool mark_answer(struct answer *answer, struct arena *arena,
-                        const struct lexical_query *query, struct error *err) {
-    const struct chunk_row *chunk = &answer->chunk;
-    lexical_highlight(&answer->found, &answer->n_found, arena, query, chunk->text,
-                      strlen(chunk->text));
-    return chunk->places_len == 0 || doc_places_decode(&answer->words, &answer->n_words, arena,
-                                                       chunk->places, chunk->places_len, err);
-}
-
-/* All found words of the page, whichever passages they are in; the result's own come first. */
-static bool fill_boxes(struct search_result *out, struct arena *arena, struct corpus *corpus,
-                       const struct lexical_query *query, const struct answer *best,
-                       struct error *err) {
-    struct chunk_row *chunks;
-    int n_chunks;
-    out->boxes = arena_alloc(arena, MAX_BOXES * sizeof *out->boxes);
-    add_boxes(out, best);
-    if (out->page == 0)
-        return true;
-    if (!store_list_page_chunks(&chunks, &n_chunks, arena, corpus->store, out->document.doc_id,
-                                out->page, err))
-        return false;
-    for (int i = 0; i < n_chunks; i++) {
-        struct answer other = {.chunk = chunks[i]};
-        if (chunks[i].ordinal == best->chunk.ordinal)
-            continue;
-        if (!mark_answer(&other, arena, query, err))
-            return false;
-        add_boxes(out, &other);
+            hit->ordinal = found[i].item;
     }
     return true;
 }
 
-static bool load_answer(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
-                        const struct lexical_query *query, const struct lexical_hit *hit,
-                        const struct search_filter *filter, struct error *err) {
-    memset(out, 0, sizeof *out);
-    out->hit = *hit;
-    if (!store_find_chunk(&out->chunk, found, arena, corpus->store, hit->chunk_row_id, err))
-        return false;
-    if (!*found)
-        return true; /* removed since */
-    if (!mark_answer(out, arena, query, err))
-        return false;
-    out->page = best_page(out, filter);
-    return true;
-}
-
-static bool fill_result(struct search_result *out, bool *found, struct arena *arena,
-                        struct corpus *corpus, const struct lexical_query *query,
-                        const struct answer *answer, struct error *err) {
-    memset(out, 0, sizeof *out);
-    if (!store_find_document(&out->document, found, arena, corpus->store, answer->hit.doc_id, err))
-        return false;
-    if (!*found)
+/* A stage of vectors. Where its model is not there *why says so and the stage is left out; other
+ * errors are the search's. */
+static bool try_vectors(struct hits *out, bool *there, struct searching *s, enum model_role role,
+                        struct error *why) {
+    int64_t begun_ms = time_mono_ms();
+    struct search_stage *stage = add_stage(s->out, role == ROLE_VISUAL ? "visual" : "dense");
+    *there = find_vectors(out, s, role, why);
+    if (*there) {
+        end_stage(stage, begun_ms, out->n);
         return true;
-    struct page_row *pages;
-    int n_pages;
-    if (!store_list_pages(&pages, &n_pages, arena, corpus->store, answer->hit.doc_id, err))
-        return false;
-    out->score = answer->hit.score;
-    out->page = answer->page;
-    out->chunk = answer->chunk.ordinal;
-    out->heading_path = corpus_heading(arena, answer->chunk.heading_path, best_place(answer));
-    if (out->page >= 1 && out->page <= n_pages) {
-        out->page_width_pt = pages[out->page - 1].width_pt;
-        out->page_height_pt = pages[out->page - 1].height_pt;
     }
-    fill_preview(out, arena, answer);
-    return fill_boxes(out, arena, corpus, query, answer, err);
+    out->n = 0;
+    stage->unavailable = arena_strdup(s->arena, why->text);
+    return why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY || why->kind == ERROR_LIMIT;
 }
 
-static bool seen_page(const struct search_reply *reply, const struct answer *answer) {
-    for (int i = 0; i < reply->n_results; i++) {
-        if (reply->results[i].page == answer->page &&
-            strcmp(reply->results[i].document.doc_id, answer->hit.doc_id) == 0)
+/* ---- results -------------------------------------------------------------------------------- */
+
+static bool seen_page(const struct ranking *ranking, const struct answer *answer) {
+    for (int i = 0; i < ranking->n; i++) {
+        if (ranking->answers[i]->page == answer->page &&
+            strcmp(ranking->answers[i]->doc_id, answer->doc_id) == 0)
             return true;
     }
     return false;
 }
 
-/* Hits, best first, become results until there are enough; a page is given once. */
-static bool gather(struct search_reply *out, struct arena *arena, struct corpus *corpus,
-                   const struct search_request *request, const struct lexical_query *query,
-                   const struct lexical_hit *hits, int n_hits, struct error *err) {
-    for (int i = 0; i < n_hits && out->n_results < request->n_results; i++) {
-        if (hits[i].score < request->min_score)
-            break;
-        struct answer answer;
+/* A stage's hits as pages, each once. */
+static bool rank_pages(struct ranking *out, struct searching *s, const struct hits *hits,
+                       struct error *err) {
+    out->answers = arena_alloc(s->arena, ((size_t)hits->n + 1) * sizeof *out->answers);
+    for (int i = 0; i < hits->n; i++) {
+        struct answer *answer = arena_alloc(s->arena, sizeof *answer);
         bool found;
-        if (!load_answer(&answer, &found, arena, corpus, query, &hits[i], &request->filter, err))
+        if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
+                                &s->request->filter, err))
             return false;
-        if (!found || answer.page < 0 || seen_page(out, &answer))
-            continue;
-        struct search_result *result = &out->results[out->n_results];
-        if (!fill_result(result, &found, arena, corpus, query, &answer, err))
-            return false;
-        if (found)
-            result->rank = ++out->n_results;
+        if (found && !seen_page(out, answer))
+            out->answers[out->n++] = answer;
     }
     return true;
 }
 
-static void stage(struct search_reply *out, const char *name, double ms, int candidates,
-                  const char *unavailable) {
-    struct search_stage *s = &out->stages[out->n_stages++];
-    s->name = name;
-    s->ms = ms;
-    s->candidates = candidates;
-    s->unavailable = unavailable;
+static bool add_result(struct searching *s, const struct answer *answer, struct error *err) {
+    struct search_result *result = &s->out->results[s->out->n_results];
+    bool found;
+    if (!corpus_answer_fill(result, &found, s->arena, s->corpus, s->query, answer, err))
+        return false;
+    if (found)
+        result->rank = ++s->out->n_results;
+    return true;
+}
+
+/* One stage's hits become results until there are enough; a page is given once. */
+static bool give_hits(struct searching *s, const struct hits *hits, struct error *err) {
+    struct ranking seen = {0};
+    seen.answers = arena_alloc(s->arena, ((size_t)hits->n + 1) * sizeof *seen.answers);
+    for (int i = 0; i < hits->n && s->out->n_results < s->request->n_results; i++) {
+        if (hits->items[i].score < s->request->min_score)
+            break;
+        struct answer *answer = arena_alloc(s->arena, sizeof *answer);
+        bool found;
+        if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
+                                &s->request->filter, err))
+            return false;
+        if (!found || seen_page(&seen, answer))
+            continue;
+        int n_before = s->out->n_results;
+        if (!add_result(s, answer, err))
+            return false;
+        if (s->out->n_results > n_before)
+            seen.answers[seen.n++] = answer;
+    }
+    return true;
+}
+
+static bool give_fused(struct searching *s, const struct ranking *rankings, int n_rankings,
+                       struct error *err) {
+    struct answer **answers;
+    int n;
+    corpus_fuse(&answers, &n, s->arena, rankings, n_rankings);
+    for (int i = 0; i < n && s->out->n_results < s->request->n_results; i++) {
+        if (answers[i]->score < s->request->min_score)
+            break;
+        if (!add_result(s, answers[i], err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- modes ---------------------------------------------------------------------------------- */
+
+static bool search_words(struct searching *s, struct error *err) {
+    struct hits hits = {0};
+    return find_words(&hits, s, err) && give_hits(s, &hits, err);
+}
+
+static bool search_visual(struct searching *s, struct error *err) {
+    struct hits hits = {0};
+    bool there;
+    if (!try_vectors(&hits, &there, s, ROLE_VISUAL, err) || !there)
+        return false;
+    return give_hits(s, &hits, err);
+}
+
+/* By meaning; where that cannot be, by words. */
+static bool search_text(struct searching *s, struct error *err) {
+    struct hits hits = {0};
+    bool there;
+    if (!try_vectors(&hits, &there, s, ROLE_TEXT, err))
+        return false;
+    if (there)
+        return give_hits(s, &hits, err);
+    struct search_stage dense = s->out->stages[0];
+    s->out->n_stages = 0;
+    if (!search_words(s, err))
+        return false;
+    s->out->stages[s->out->n_stages++] = dense;
+    return true;
+}
+
+static bool search_hybrid(struct searching *s, struct error *err) {
+    struct hits words = {0}, by_role[CORPUS_ROLES] = {0};
+    static const enum model_role roles[CORPUS_ROLES] = {ROLE_TEXT, ROLE_VISUAL};
+    struct ranking rankings[CORPUS_ROLES + 1] = {0};
+    int n = 1;
+    if (!find_words(&words, s, err))
+        return false;
+    bool there[CORPUS_ROLES];
+    for (int i = 0; i < CORPUS_ROLES; i++) {
+        if (!try_vectors(&by_role[i], &there[i], s, roles[i], err))
+            return false;
+    }
+    if (!there[0] && !there[1])
+        return give_hits(s, &words, err);
+    if (!rank_pages(&rankings[0], s, &words, err))
+        return false;
+    for (int i = 0; i < CORPUS_ROLES; i++) {
+        if (there[i] && !rank_pages(&rankings[n++], s, &by_role[i], err))
+            return false;
+    }
+    return give_fused(s, rankings, n, err);
 }
 
 static bool check_request(const struct search_request *request, struct error *err) {
@@ -297,10 +277,21 @@ static bool check_request(const struct search_request *request, struct error *er
         return error_set(err, ERROR_INPUT, "query has %zu characters, not 1 to 1000", n);
     if (request->n_results < 1 || request->n_results > 100)
         return error_set(err, ERROR_INPUT, "n_results is %d, not 1 to 100", request->n_results);
-    if (request->mode == SEARCH_VISUAL)
-        return error_set_code(err, ERROR_DEVICE, "model_not_installed",
-                              "no visual model is installed");
     return true;
+}
+
+static bool search_by_mode(struct searching *s, struct error *err) {
+    switch (s->request->mode) {
+    case SEARCH_HYBRID:
+        return search_hybrid(s, err);
+    case SEARCH_VISUAL:
+        return search_visual(s, err);
+    case SEARCH_TEXT:
+        return search_text(s, err);
+    case SEARCH_LEXICAL:
+        return search_words(s, err);
+    }
+    return error_set(err, ERROR_INPUT, "search mode %d", (int)s->request->mode);
 }
 
 bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
@@ -309,24 +300,15 @@ bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus 
     if (!check_request(request, err))
         return false;
     int64_t begun_ms = time_mono_ms();
-    struct lexical_query *query = lexical_parse(arena, request->query);
-    struct lexical_hit *hits = NULL;
-    int n_hits = 0;
-    if (!lexical_search(&hits, &n_hits, arena, corpus->store, query, &request->filter,
-                        request->n_results * HITS_PER_RESULT, err))
-        return false;
-    double lexical_ms = (double)(time_mono_ms() - begun_ms);
+    struct searching s = {.corpus = corpus,
+                          .arena = arena,
+                          .request = request,
+                          .query = lexical_parse(arena, request->query),
+                          .out = out};
     out->results = arena_alloc(arena, (size_t)request->n_results * sizeof *out->results);
-    if (!gather(out, arena, corpus, request, query, hits, n_hits, err))
+    if (!search_by_mode(&s, err))
         return false;
-    stage(out, "lexical", lexical_ms, n_hits, NULL);
-    if (request->mode != SEARCH_LEXICAL)
-        stage(out, "dense", 0, 0, "no text model is installed");
-    if (request->mode == SEARCH_HYBRID)
-        stage(out, "visual", 0, 0, "no visual model is installed");
     out->ms = (double)(time_mono_ms() - begun_ms);
-    metric_observe("docusearch_search_seconds", "stage=\"lexical\"", "Time a search took.",
-                   lexical_ms / 1000);
     metric_observe("docusearch_search_seconds", "stage=\"total\"", "Time a search took.",
                    out->ms / 1000);
     return true;

@@ -1,0 +1,53 @@
+/* corpus, inside: from what the stages of a search hit to results. */
+#ifndef DOCUSEARCH_CORPUS_ANSWER_H
+#define DOCUSEARCH_CORPUS_ANSWER_H
+
+#include "corpus/internal.h"
+
+enum hit_kind {
+    HIT_WORDS,   /* a passage, by its words: chunk_row_id */
+    HIT_PASSAGE, /* a passage, by its vectors: doc_id and ordinal */
+    HIT_PAGE,    /* a page, by its vectors: doc_id and page */
+};
+struct hit {
+    enum hit_kind kind;
+    char doc_id[SHA256_HEX + 1];
+    int64_t chunk_row_id;
+    int ordinal, page;
+    double score;
+};
+
+/* A hit seen as an answer. */
+struct answer {
+    char doc_id[SHA256_HEX + 1];
+    double score;
+    bool has_chunk; /* else the page has no passage, and chunk's texts are "" */
+    struct chunk_row chunk;
+    struct text_range *found; /* bytes of the chunk's text */
+    int n_found;
+    struct doc_word *words; /* placed, of the chunk */
+    uint32_t n_words;
+    int page;
+};
+/* *found false: removed since, or the words stand on pages that the filter leaves out. */
+bool corpus_answer_load(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
+                        const struct lexical_query *query, const struct hit *hit,
+                        const struct search_filter *filter, struct error *err);
+/* All of a result but its rank. *found false: the document was removed since. */
+bool corpus_answer_fill(struct search_result *out, bool *found, struct arena *arena,
+                        struct corpus *corpus, const struct lexical_query *query,
+                        const struct answer *answer, struct error *err);
+
+/* ---- fuse.c ---- */
+
+/* What one stage ranks, best first: each page once. */
+struct ranking {
+    struct answer **answers;
+    int n;
+};
+/* The pages of all rankings by reciprocal rank, best first; ties in the order of the rankings. An
+ * answer is the first ranking's that has a passage for it, with the fused score. */
+void corpus_fuse(struct answer ***out, int *n, struct arena *arena, const struct ranking *rankings,
+                 int n_rankings);
+
+#endif
