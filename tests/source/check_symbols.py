@@ -26,7 +26,7 @@ PREFIXES = {
     "store": "store chunks column conn document filter fold fulltext lexical matcher postings ranges "
              "reader stem token tokens tx word",
     "queue": "queue",
-    "corpus": "corpus",
+    "corpus": "corpus model",
     "api": "api call document events handle job json route routes security upload web",
     "app": "check choose command failed is json print session take terminal usage",
 }
