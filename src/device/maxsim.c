@@ -34,7 +34,13 @@ static void maxsim_plain(float scores[MAXSIM_QUERIES], int best[MAXSIM_QUERIES],
     }
 }
 
-static maxsim_kernel *kernel_for(unsigned features) {
+maxsim_kernel *maxsim_kernel_for(unsigned features) {
+#if defined(__x86_64__)
+    if (features & CPU_AVX512)
+        return maxsim_avx512;
+    if (features & CPU_AVX2)
+        return maxsim_avx2;
+#endif
     (void)features;
     return maxsim_plain;
 }
@@ -46,7 +52,7 @@ double maxsim_f32(const float *query, int n_query, const float *vectors, int n, 
         best[q] = -1;
     if (n == 0)
         return 0;
-    maxsim_kernel *kernel = kernel_for(cpu_features());
+    maxsim_kernel *kernel = maxsim_kernel_for(cpu_features());
     alignas(64) float on_stack[STACK_DIM * MAXSIM_QUERIES];
     float *block = on_stack;
     if (dim > STACK_DIM)

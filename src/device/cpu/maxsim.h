@@ -11,5 +11,6 @@ typedef void maxsim_kernel(float scores[MAXSIM_QUERIES], int best[MAXSIM_QUERIES
 
 maxsim_kernel maxsim_avx2;
 maxsim_kernel maxsim_avx512;
+maxsim_kernel *maxsim_kernel_for(unsigned features);
 
 #endif

@@ -9,6 +9,7 @@
 #define REGISTERS 16
 
 typedef __m256 vec;
+typedef __m256i vec_int;
 typedef struct {
     __m256d low, high;
 } sums;
@@ -134,7 +135,15 @@ static inline double sums_total(sums sum) {
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
-static inline vec vec_take_larger(vec a, vec b, __m256i i, __m256i *j) {
+static inline vec_int vec_int_set(int x) {
+    return _mm256_set1_epi32(x);
+}
+
+static inline void vec_int_store(int *to, vec_int x) {
+    _mm256_storeu_si256((__m256i *)to, x);
+}
+
+static inline vec vec_take_larger(vec a, vec b, vec_int i, vec_int *j) {
     vec larger = _mm256_cmp_ps(a, b, _CMP_GT_OQ);
     *j = _mm256_blendv_epi8(*j, i, _mm256_castps_si256(larger));
     return _mm256_blendv_ps(b, a, larger);

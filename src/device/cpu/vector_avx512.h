@@ -9,6 +9,7 @@
 #define REGISTERS 32
 
 typedef __m512 vec;
+typedef __m512i vec_int;
 typedef struct {
     __m512d low, high;
 } sums; /* a sum a lane, in double precision */
@@ -122,8 +123,16 @@ static inline double sums_total(sums sum) {
     return _mm512_reduce_add_pd(_mm512_add_pd(sum.low, sum.high));
 }
 
-/* Where a > b: a and i, else b and j. */
-static inline vec vec_take_larger(vec a, vec b, __m512i i, __m512i *j) {
+static inline vec_int vec_int_set(int x) {
+    return _mm512_set1_epi32(x);
+}
+
+static inline void vec_int_store(int *to, vec_int x) {
+    _mm512_storeu_si512(to, x);
+}
+
+/* Where a > b: a, and *j becomes i; elsewhere b. */
+static inline vec vec_take_larger(vec a, vec b, vec_int i, vec_int *j) {
     __mmask16 larger = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
     *j = _mm512_mask_mov_epi32(*j, larger, i);
     return _mm512_mask_mov_ps(b, larger, a);
