@@ -151,7 +151,7 @@ static void finish(struct owner *owner, struct work *work, const struct embeddin
     lock_take(&owner->lock);
     drop_pixels(owner, work);
     owner->n_running--;
-    owner->n_embedded += out != NULL;
+    owner->n_embedded += out && work->input.kind != INPUT_QUERY;
     work->group->n_open--;
     cond_wake_all(&owner->changed);
     lock_drop(&owner->lock);

@@ -1,0 +1,116 @@
+/* Tests of rank fusion. */
+#include "corpus/answer.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct list {
+    struct answer answers[8];
+    struct answer *pointers[8];
+    struct ranking ranking;
+};
+
+/* "a1 b2": pages 1 of a and 2 of b; a '*' after it: with a passage. */
+static void make(struct list *list, const char *text) {
+    memset(list, 0, sizeof *list);
+    list->ranking.answers = list->pointers;
+    while (*text) {
+        struct answer *answer = &list->answers[list->ranking.n];
+        memset(answer->doc_id, text[0], SHA256_HEX);
+        answer->page = text[1] - '0';
+        text += 2;
+        answer->has_chunk = *text == '*';
+        text += *text == '*';
+        text += *text == ' ';
+        list->pointers[list->ranking.n++] = answer;
+    }
+}
+
+static const char *fused(struct arena *arena, struct answer ***out, int *n, struct list *lists,
+                         int n_lists) {
+    struct ranking rankings[3];
+    struct buf text = {0};
+    for (int i = 0; i < n_lists; i++)
+        rankings[i] = lists[i].ranking;
+    corpus_fuse(out, n, arena, rankings, n_lists);
+    for (int i = 0; i < *n; i++)
+        buf_printf(&text, "%s%c%d%s", i ? " " : "", (*out)[i]->doc_id[0], (*out)[i]->page,
+                   (*out)[i]->has_chunk ? "*" : "");
+    const char *copy = arena_strndup(arena, text.data ? text.data : "", text.len);
+    buf_fini(&text);
+    return copy;
+}
+
+static void ranks_are_summed(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct list lists[3];
+    struct answer **out;
+    int n;
+    make(&lists[0], "a1* b1* c1*");
+    make(&lists[1], "b1* d1* a1*");
+    make(&lists[2], "d1 b1");
+    assert_string_equal(fused(arena, &out, &n, lists, 3), "b1* d1* a1* c1*");
+    assert_true(fabs(out[0]->score - (1.0 / 62 + 1.0 / 61 + 1.0 / 62)) < 1e-12);
+    assert_true(fabs(out[1]->score - (1.0 / 62 + 1.0 / 61)) < 1e-12);
+    assert_true(fabs(out[3]->score - 1.0 / 63) < 1e-12);
+    assert_ptr_equal(out[0], &lists[0].answers[1]); /* the first ranking's */
+    arena_free(arena);
+}
+
+static void pages_of_one_document_are_apart(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct list lists[2];
+    struct answer **out;
+    int n;
+    make(&lists[0], "a1* a2*");
+    make(&lists[1], "a2* a3*");
+    assert_string_equal(fused(arena, &out, &n, lists, 2), "a2* a1* a3*");
+    arena_free(arena);
+}
+
+static void ties_keep_the_order_of_the_rankings(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct list lists[2];
+    struct answer **out;
+    int n;
+    make(&lists[0], "z1* a1*");
+    make(&lists[1], "b1* y1*");
+    assert_string_equal(fused(arena, &out, &n, lists, 2), "z1* b1* a1* y1*");
+    make(&lists[0], "");
+    make(&lists[1], "");
+    assert_string_equal(fused(arena, &out, &n, lists, 2), "");
+    arena_free(arena);
+}
+
+static void an_answer_with_a_passage_is_preferred(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct list lists[2];
+    struct answer **out;
+    int n;
+    make(&lists[0], "a1 b1");
+    make(&lists[1], "c1* a1*");
+    assert_string_equal(fused(arena, &out, &n, lists, 2), "a1* c1* b1");
+    assert_ptr_equal(out[0], &lists[1].answers[1]);
+    arena_free(arena);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ranks_are_summed),
+        cmocka_unit_test(pages_of_one_document_are_apart),
+        cmocka_unit_test(ties_keep_the_order_of_the_rankings),
+        cmocka_unit_test(an_answer_with_a_passage_is_preferred),
+    };
+    return cmocka_run_group_tests_name("fuse", tests, NULL, NULL);
+}
