@@ -81,8 +81,12 @@ static bool explain(struct http_client *client, CURLcode rc, struct error *err) 
     curl_easy_getinfo(client->curl, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
     bool unreached = rc == CURLE_COULDNT_CONNECT || rc == CURLE_COULDNT_RESOLVE_HOST ||
                      rc == CURLE_COULDNT_RESOLVE_PROXY || proxy_status >= 300;
-    return error_set_code(err, ERROR_IO, unreached ? "connect_failed" : "io_error", "%s: %s",
-                          client->base_url, why);
+    bool astray = rc == CURLE_TOO_MANY_REDIRECTS || rc == CURLE_UNSUPPORTED_PROTOCOL;
+    const char *code = unreached                              ? "connect_failed"
+                       : astray                               ? "bad_redirect"
+                       : rc == CURLE_PEER_FAILED_VERIFICATION ? "bad_certificate"
+                                                              : "io_error";
+    return error_set_code(err, ERROR_IO, code, "%s: %s", client->base_url, why);
 }
 
 static size_t keep_bytes(char *data, size_t size, size_t n, void *ctx) {

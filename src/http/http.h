@@ -223,7 +223,8 @@ struct http_download_reply {
 };
 /* Follows redirects (10 at most, never from https to http); the key goes to the host of base_url
  * alone. Certificates are verified, and the environment's proxies are used but for a base_url of
- * this machine. False: the sink's error, ERROR_IO as of http_client_call, stalled, cancelled. */
+ * this machine. False: the sink's error, cancelled, ERROR_IO stalled, connect_failed, bad_redirect,
+ * bad_certificate, io_error (it broke off). */
 bool http_client_download(struct http_download_reply *out, struct http_client *client,
                           const struct http_download *download, struct error *err);
 /* Reads server-sent events until on_event gives false (then true is returned), or deadline_ms

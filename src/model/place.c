@@ -259,6 +259,7 @@ static void look_at_folder(struct model_place *out, struct arena *arena, const c
     free(real); /* realpath's */
 }
 
+/* n_bases: adapters over each other, at most; -1: bases are not looked for. */
 static void find(struct model_place *out, struct arena *arena, const struct settings *settings,
                  const char *name, int n_bases) {
     *out = (struct model_place){
@@ -269,11 +270,12 @@ static void find(struct model_place *out, struct arena *arena, const struct sett
         out->problem = "not a model's name";
     else if (!look_in_models_dir(out, arena, settings, name))
         look_in_cache(out, arena, settings, name);
-    const char *base = out->installed && n_bases > 0 ? place_base(arena, out->folder) : NULL;
+    const char *base = out->installed && n_bases >= 0 ? place_base(arena, out->folder) : NULL;
     if (!base)
         return;
-    struct model_place under;
-    find(&under, arena, settings, base, n_bases - 1);
+    struct model_place under = {.problem = "an adapter over too many others"};
+    if (n_bases > 0)
+        find(&under, arena, settings, base, n_bases - 1);
     if (!under.installed) {
         out->installed = false;
         out->folder = "";
@@ -283,7 +285,7 @@ static void find(struct model_place *out, struct arena *arena, const struct sett
 
 void place_find(struct model_place *out, struct arena *arena, const struct settings *settings,
                 const char *name, bool with_base) {
-    find(out, arena, settings, name, with_base ? MAX_BASES : 0);
+    find(out, arena, settings, name, with_base ? MAX_BASES : -1);
 }
 
 void model_locate(struct model_place *out, struct arena *arena, const struct settings *settings,
