@@ -127,7 +127,8 @@ typedef bool (*weights_names)(char out[WEIGHTS_NAME], const char *name);
 bool weights_open(struct weights **out, struct model *model, weights_names names,
                   struct error *err);
 void weights_close(struct weights *weights); /* NULL is fine */
-bool weights_has(const struct weights *weights, const char *name);
+/* What is under a name, for its shape; NULL: nothing. */
+const struct checkpoint_tensor *weights_lookup(const struct weights *weights, const char *name);
 /* A tensor n × k whose rows are read from the mapped file. */
 bool weights_table(const struct checkpoint_tensor **out, struct weights *weights, const char *name,
                    int n, int k, struct error *err);
@@ -205,6 +206,9 @@ struct model {
 };
 /* model_type, or one of architectures, is this word. */
 bool model_is(const struct model *model, const char *word);
+/* Of the few linear layers where a model begins and ends: never int8, as errors there cannot be
+ * averaged out, and little is computed. */
+enum precision model_edge_precision(const struct model *model);
 /* Between layers: calls it, if any. */
 bool model_pause(const struct model_between *between, struct error *err);
 /* A token that must be in the tokenizer: ERROR_INPUT bad_model. */

@@ -157,6 +157,13 @@ const struct model_info *model_info(const struct model *model) {
 
 /* ---- embedding ------------------------------------------------------------------------------ */
 
+enum precision model_edge_precision(const struct model *model) {
+    if (model->precision != PRECISION_INT8)
+        return model->precision;
+    return device_check_precision(model->device, PRECISION_BF16, NULL) ? PRECISION_BF16
+                                                                       : PRECISION_FP32;
+}
+
 bool model_pause(const struct model_between *between, struct error *err) {
     if (!between || !between->call || between->call(between->ctx))
         return true;

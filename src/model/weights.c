@@ -250,9 +250,9 @@ void weights_close(struct weights *weights) {
     mem_free(weights);
 }
 
-bool weights_has(const struct weights *weights, const char *name) {
+const struct checkpoint_tensor *weights_lookup(const struct weights *weights, const char *name) {
     const struct part *part = find_part(weights, name);
-    return part && part->tensor;
+    return part ? part->tensor : NULL;
 }
 
 /* ---- asking --------------------------------------------------------------------------------- */

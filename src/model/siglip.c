@@ -1,0 +1,272 @@
+/* siglip: the vision tower of PaliGemma (SigLIP So400m, Zhai et al. 2023): a picture is cut into
+ * patches, each projected and given its place; the layers normalise before attention and network;
+ * after the last comes one more norm, and no pooling head. */
+#include "model/gemma.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WIDTH_MAX = 16384, INNER_MAX = 131072, LAYERS_MAX = 256, IMAGE_MAX = 4096 };
+
+struct siglip_layer {
+    struct weight *qkv, *out, *up, *down;
+    struct tensor *qkv_bias, *out_bias, *up_bias, *down_bias;
+    struct tensor *attention_gain, *attention_bias, *network_gain, *network_bias;
+};
+struct siglip {
+    struct device *device;
+    int width, inner, n_layers, n_heads, image_size, patch_size;
+    float epsilon;
+    enum activation activation;
+    enum precision precision, edge_precision; /* edge: of the patches, whose values are few */
+    struct weight *patches;
+    struct tensor *patches_bias, *places, *gain, *bias;
+    struct siglip_layer *layers;
+};
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static bool read_config(struct siglip *siglip, const struct config *config, struct error *err) {
+    int channels = 0;
+    const char *type = NULL;
+    if (!config_string(&type, config, "model_type", "siglip_vision_model", err) ||
+        !config_int(&siglip->width, config, "hidden_size", 768, 1, WIDTH_MAX, err) ||
+        !config_int(&siglip->inner, config, "intermediate_size", 3072, 1, INNER_MAX, err) ||
+        !config_int(&siglip->n_layers, config, "num_hidden_layers", 12, 1, LAYERS_MAX, err) ||
+        !config_int(&siglip->n_heads, config, "num_attention_heads", 12, 1, 1024, err) ||
+        !config_int(&siglip->image_size, config, "image_size", 224, 1, IMAGE_MAX, err) ||
+        !config_int(&siglip->patch_size, config, "patch_size", 16, 1, IMAGE_MAX, err) ||
+        !config_int(&channels, config, "num_channels", 3, 3, 3, err) ||
+        !config_float(&siglip->epsilon, config, "layer_norm_eps", 1e-6f, err) ||
+        !config_activation(&siglip->activation, config, "hidden_act", ACTIVATION_GELU_TANH, err))
+        return false;
+    if (strcmp(type, "siglip_vision_model") != 0)
+        return error_set_code(err, ERROR_UNSUPPORTED, "unknown_architecture",
+                              "%s: a vision model \"%s\"", config->where, type);
+    if (siglip->width % siglip->n_heads != 0 || siglip->image_size < siglip->patch_size)
+        return error_set_code(
+            err, ERROR_INPUT, "bad_model", "%s: width %d over %d heads, patches of %d in %d pixels",
+            config->where, siglip->width, siglip->n_heads, siglip->patch_size, siglip->image_size);
+    return true;
+}
+
+#define TOWER "vision_tower."
+
+static bool open_norm(struct tensor **gain, struct tensor **bias, struct weights *weights,
+                      const char *prefix, int n, struct error *err) {
+    char name[WEIGHTS_NAME];
+    const char *const names[] = {name};
+    snprintf(name, sizeof name, TOWER "%s.weight", prefix);
+    if (!weights_vector(gain, weights, names, &n, 1, 0, err))
+        return false;
+    snprintf(name, sizeof name, TOWER "%s.bias", prefix);
+    return weights_vector(bias, weights, names, &n, 1, 0, err);
+}
+
+static bool open_linear(struct weight **weight, struct tensor **bias, const struct siglip *siglip,
+                        struct weights *weights, int layer_i, const char *const *parts, int n_parts,
+                        int n, int k, struct error *err) {
+    char text[3][2][WEIGHTS_NAME];
+    const char *names[2][3];
+    const int sizes[3] = {n, n, n};
+    for (int i = 0; i < n_parts; i++) {
+        for (int j = 0; j < 2; j++) {
+            snprintf(text[i][j], sizeof text[i][j], TOWER "encoder.layers.%d.%s.%s", layer_i,
+                     parts[i], j ? "bias" : "weight");
+            names[j][i] = text[i][j];
+        }
+    }
+    return weights_linear(weight, weights, names[0], sizes, n_parts, k, WEIGHT_STACK,
+                          siglip->precision, err) &&
+           weights_vector(bias, weights, names[1], sizes, n_parts, 0, err);
+}
+
+static bool open_layer(struct siglip *siglip, struct weights *weights, int i, struct error *err) {
+    static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+                             *const out[] = {"self_attn.out_proj"}, *const up[] = {"mlp.fc1"},
+                             *const down[] = {"mlp.fc2"};
+    struct siglip_layer *layer = &siglip->layers[i];
+    int width = siglip->width, inner = siglip->inner;
+    char norm[2][64];
+    snprintf(norm[0], sizeof norm[0], "encoder.layers.%d.layer_norm1", i);
+    snprintf(norm[1], sizeof norm[1], "encoder.layers.%d.layer_norm2", i);
+    return open_linear(&layer->qkv, &layer->qkv_bias, siglip, weights, i, qkv, 3, width, width,
+                       err) &&
+           open_linear(&layer->out, &layer->out_bias, siglip, weights, i, out, 1, width, width,
+                       err) &&
+           open_linear(&layer->up, &layer->up_bias, siglip, weights, i, up, 1, inner, width, err) &&
+           open_linear(&layer->down, &layer->down_bias, siglip, weights, i, down, 1, width, inner,
+                       err) &&
+           open_norm(&layer->attention_gain, &layer->attention_bias, weights, norm[0], width,
+                     err) &&
+           open_norm(&layer->network_gain, &layer->network_bias, weights, norm[1], width, err);
+}
+
+/* The table of places, as a tensor. */
+static bool open_places(struct siglip *siglip, struct weights *weights, struct error *err) {
+    const struct checkpoint_tensor *table = NULL;
+    int n = siglip_n_patches(siglip);
+    if (!weights_table(&table, weights, TOWER "embeddings.position_embedding.weight", n,
+                       siglip->width, err))
+        return false;
+    float *values = mem_try((size_t)table->n, sizeof *values, (size_t)4 << 30);
+    bool ok = values ||
+              error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for %d places", n);
+    ok = ok && checkpoint_floats(values, table, 0, table->n, err) &&
+         tensor_new(&siglip->places, siglip->device, n, siglip->width, err) &&
+         tensor_write(siglip->places, 0, n, values, err);
+    mem_free(values);
+    return ok;
+}
+
+static bool open_edges(struct siglip *siglip, struct weights *weights, struct error *err) {
+    const char *weight = TOWER "embeddings.patch_embedding.weight";
+    const char *bias = TOWER "embeddings.patch_embedding.bias";
+    return weights_linear(&siglip->patches, weights, &weight, &siglip->width, 1,
+                          3 * siglip->patch_size * siglip->patch_size, WEIGHT_STACK,
+                          siglip->edge_precision, err) &&
+           weights_vector(&siglip->patches_bias, weights, &bias, &siglip->width, 1, 0, err) &&
+           open_places(siglip, weights, err) &&
+           open_norm(&siglip->gain, &siglip->bias, weights, "post_layernorm", siglip->width, err);
+}
+
+bool siglip_open(struct siglip **out, struct model *model, struct weights *weights,
+                 const struct config *config, struct error *err) {
+    struct siglip *siglip = mem_alloc(sizeof *siglip);
+    siglip->device = model->device;
+    siglip->precision = model->precision;
+    siglip->edge_precision = model_edge_precision(model);
+    bool ok = read_config(siglip, config, err) && open_edges(siglip, weights, err);
+    *out = NULL;
+    if (ok)
+        siglip->layers = mem_alloc((size_t)siglip->n_layers * sizeof *siglip->layers);
+    for (int i = 0; i < siglip->n_layers && ok; i++)
+        ok = open_layer(siglip, weights, i, err);
+    if (!ok) {
+        siglip_close(siglip);
+        return false;
+    }
+    *out = siglip;
+    return true;
+}
+
+void siglip_close(struct siglip *siglip) {
+    if (!siglip)
+        return;
+    tensor_free(siglip->places);
+    mem_free(siglip->layers);
+    mem_free(siglip);
+}
+
+int siglip_width(const struct siglip *siglip) {
+    return siglip->width;
+}
+
+int siglip_image_size(const struct siglip *siglip) {
+    return siglip->image_size;
+}
+
+int siglip_n_patches(const struct siglip *siglip) {
+    int side = siglip->image_size / siglip->patch_size;
+    return side * side;
+}
+
+/* ---- forward -------------------------------------------------------------------------------- */
+
+struct space {
+    struct tensor *normed, *qkv, *attended, *inner;
+};
+
+static void free_space(struct space *space) {
+    tensor_free(space->normed);
+    tensor_free(space->qkv);
+    tensor_free(space->attended);
+    tensor_free(space->inner);
+}
+
+static bool make_space(struct space *space, const struct siglip *siglip, int64_t n_rows,
+                       struct error *err) {
+    int64_t width = siglip->width;
+    return tensor_new(&space->normed, siglip->device, n_rows, width, err) &&
+           tensor_new(&space->qkv, siglip->device, n_rows, 3 * width, err) &&
+           tensor_new(&space->attended, siglip->device, n_rows, width, err) &&
+           tensor_new(&space->inner, siglip->device, n_rows, siglip->inner, err);
+}
+
+/* The patches of all pictures, projected, with their places. */
+static bool embed_patches(struct tensor *x, const struct siglip *siglip,
+                          const struct siglip_pixels *pixels, int n, struct error *err) {
+    int n_patches = siglip_n_patches(siglip), side = siglip->image_size;
+    size_t per_patch = 3 * (size_t)siglip->patch_size * (size_t)siglip->patch_size;
+    size_t picture = 3 * (size_t)side * (size_t)side, rows = (size_t)n_patches;
+    struct tensor *patches = NULL;
+    float *values = mem_try(rows, per_patch * sizeof *values, (size_t)1 << 30);
+    bool ok = values || error_set_code(err, ERROR_LIMIT, "out_of_memory",
+                                       "no memory for %d patches", n_patches);
+    ok = ok && tensor_new(&patches, siglip->device, n * n_patches, (int64_t)per_patch, err);
+    for (int i = 0; i < n && ok; i++) {
+        image_patches(values, pixels->rgb + (size_t)i * picture, side, side, siglip->patch_size,
+                      pixels->mean, pixels->std);
+        ok = tensor_write(patches, (int64_t)i * n_patches, n_patches, values, err);
+    }
+    ok = ok &&
+         device_linear(x, patches, siglip->patches, siglip->patches_bias, ACTIVATION_NONE, NULL,
+                       err) &&
+         device_add(x, siglip->places, err);
+    tensor_free(patches);
+    mem_free(values);
+    return ok;
+}
+
+static bool run_layer(struct tensor *x, struct space *space, const struct siglip *siglip,
+                      const struct siglip_layer *layer, const struct sequences *sequences,
+                      struct error *err) {
+    int head_dim = siglip->width / siglip->n_heads;
+    const struct attention_shape shape = {
+        .n_heads = siglip->n_heads,
+        .n_kv_heads = siglip->n_heads,
+        .head_dim = head_dim,
+        .scale = 1 / sqrtf((float)head_dim),
+        .precision = siglip->precision,
+    };
+    return device_layer_norm(space->normed, x, layer->attention_gain, layer->attention_bias,
+                             siglip->epsilon, err) &&
+           device_linear(space->qkv, space->normed, layer->qkv, layer->qkv_bias, ACTIVATION_NONE,
+                         NULL, err) &&
+           device_attention(space->attended, space->qkv, &shape, sequences, err) &&
+           device_linear(x, space->attended, layer->out, layer->out_bias, ACTIVATION_NONE, x,
+                         err) &&
+           device_layer_norm(space->normed, x, layer->network_gain, layer->network_bias,
+                             siglip->epsilon, err) &&
+           device_linear(space->inner, space->normed, layer->up, layer->up_bias, siglip->activation,
+                         NULL, err) &&
+           device_linear(x, space->inner, layer->down, layer->down_bias, ACTIVATION_NONE, x, err);
+}
+
+bool siglip_forward(struct tensor **out, const struct siglip *siglip,
+                    const struct siglip_pixels *pixels, int n, const struct model_between *between,
+                    struct error *err) {
+    int n_patches = siglip_n_patches(siglip);
+    int64_t n_rows = (int64_t)n * n_patches;
+    int *starts = mem_alloc((size_t)(n + 1) * sizeof *starts);
+    const struct sequences sequences = {n, starts};
+    struct space space = {0};
+    struct tensor *x = NULL;
+    for (int i = 0; i <= n; i++)
+        starts[i] = i * n_patches;
+    bool ok = tensor_new(&x, siglip->device, n_rows, siglip->width, err) &&
+              embed_patches(x, siglip, pixels, n, err) && make_space(&space, siglip, n_rows, err);
+    for (int i = 0; i < siglip->n_layers && ok; i++)
+        ok = run_layer(x, &space, siglip, &siglip->layers[i], &sequences, err) &&
+             model_pause(between, err);
+    ok = ok && device_layer_norm(x, x, siglip->gain, siglip->bias, siglip->epsilon, err);
+    free_space(&space);
+    mem_free(starts);
+    if (!ok) {
+        tensor_free(x);
+        x = NULL;
+    }
+    *out = x;
+    return ok;
+}
