@@ -1,0 +1,472 @@
+/* A folder's weights on their way to the device: what is refused, adapters, the copy on disk. */
+#include "model/internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "made.h"
+
+static struct device *device;
+
+static int start(void **state) {
+    struct error err;
+    (void)state;
+    return device_open(&device, "cpu", 2, &err) ? 0 : -1;
+}
+
+static int stop(void **state) {
+    (void)state;
+    device_close(device);
+    return 0;
+}
+
+static bool open_model(struct model **out, const char *dir, const char *base, const char *packed,
+                       struct error *err) {
+    const struct model_options options = {.name = "test/made",
+                                          .folder = dir,
+                                          .base_folder = base,
+                                          .packed_dir = packed,
+                                          .precision = PRECISION_FP32};
+    return model_open(out, device, &options, err);
+}
+
+/* The vectors of one text; their number in *n. */
+static float *vectors(int *n, struct model *model, struct arena *arena, enum input_kind kind,
+                      const char *text) {
+    struct embedding out;
+    struct error err;
+    const struct model_input input = {.kind = kind, .text = text, .len = strlen(text)};
+    if (!model_embed(&out, arena, model, &input, 1, NULL, &err))
+        fail_msg("%s", err.text);
+    *n = out.n * out.dim;
+    return out.values;
+}
+
+static float *vectors_of(int *n, const char *dir, const char *base, struct arena *arena) {
+    struct model *model = NULL;
+    struct error err;
+    if (!open_model(&model, dir, base, NULL, &err))
+        fail_msg("%s", err.text);
+    float *values = vectors(n, model, arena, INPUT_PASSAGE, "what a day, and so on");
+    model_close(model);
+    return values;
+}
+
+static void same(const float *a, const float *b, int n, float bound) {
+    for (int i = 0; i < n; i++)
+        assert_true(fabsf(a[i] - b[i]) <= bound);
+}
+
+static void refused(const char *dir, const char *base, enum error_kind kind, const char *word,
+                    const char *also) {
+    struct model *model = NULL;
+    struct error err = {0};
+    if (open_model(&model, dir, base, NULL, &err))
+        fail_msg("taken, though %s %s", word, also);
+    assert_null(model);
+    if (err.kind != kind || !strstr(err.text, word) || !strstr(err.text, also))
+        fail_msg("%d %s: %s", err.kind, err.code, err.text);
+}
+
+/* ---- what is wrong -------------------------------------------------------------------------- */
+
+static void test_tensors_refused(void **state) {
+    (void)state;
+    static const char key[] = "encoder.layer.1.attention.self.key.weight",
+                      gain[] = "embeddings.LayerNorm.weight",
+                      words[] = "embeddings.word_embeddings.weight";
+    const char *const names[] = {key, gain, words};
+    char *dir = made_dir();
+    for (size_t i = 0; i < BASE_COUNT(names); i++) {
+        struct made missing = {.skip = names[i]}, halved = {.halved = names[i]},
+                    spoilt = {.spoilt = names[i]};
+        made_bert(&missing, dir, "", false);
+        refused(dir, NULL, ERROR_INPUT, "model.safetensors", names[i]);
+        refused(dir, NULL, ERROR_INPUT, "not there", names[i]);
+        made_bert(&halved, dir, "", false);
+        refused(dir, NULL, ERROR_INPUT, "its shape is [", names[i]);
+        made_bert(&spoilt, dir, "", false);
+        refused(dir, NULL, ERROR_INPUT, "no finite number", names[i]);
+    }
+    struct made extra = {0};
+    made_random(&extra, "encoder.layer.2.output.dense.bias", 4, 0, 0, 1);
+    made_bert(&extra, dir, "", false);
+    refused(dir, NULL, ERROR_INPUT, "no part of such a model", "encoder.layer.2.output.dense.bias");
+    struct made twice = {0};
+    made_random(&twice, "bert.embeddings.LayerNorm.bias", 32, 0, 0, 1);
+    made_bert(&twice, dir, "", false);
+    refused(dir, NULL, ERROR_INPUT, "twice", "bert.embeddings.LayerNorm.bias");
+    struct made whole = {.skip = "embeddings.LayerNorm.bias"};
+    static const int64_t numbers[32];
+    made_tensor(&whole, "bert.embeddings.LayerNorm.bias", "I64", (int64_t[]){32}, 1, numbers,
+                sizeof numbers);
+    made_bert(&whole, dir, "", false);
+    refused(dir, NULL, ERROR_INPUT, "whole numbers", "bert.embeddings.LayerNorm.bias");
+    made_remove(dir);
+}
+
+/* Each value of the configuration replaced by one that cannot be. */
+static void test_configs_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *from, *to;
+        enum error_kind kind;
+        const char *word;
+    } cases[] = {
+        {"\"hidden_size\":32", "\"hidden_size\":31", ERROR_INPUT, "no multiple"},
+        {"\"hidden_size\":32", "\"hidden_size\":0", ERROR_INPUT, "hidden_size is 0"},
+        {"\"hidden_size\":32", "\"hidden_size\":99999999999", ERROR_INPUT, "hidden_size"},
+        {"\"hidden_size\":32", "\"hidden_size\":\"32\"", ERROR_INPUT, "whole number"},
+        {"\"hidden_size\":32", "\"hidden_size\":32.5", ERROR_INPUT, "whole number"},
+        {"\"hidden_size\":32", "\"hidden_size\":64", ERROR_INPUT, "its shape is"},
+        {"\"num_hidden_layers\":2", "\"num_hidden_layers\":3", ERROR_INPUT, "not there"},
+        {"\"num_hidden_layers\":2", "\"num_hidden_layers\":1", ERROR_INPUT, "no part"},
+        {"\"hidden_act\":\"gelu\"", "\"hidden_act\":\"relu6\"", ERROR_UNSUPPORTED, "relu6"},
+        {"\"model_type\":\"bert\"", "\"model_type\":\"bort\"", ERROR_UNSUPPORTED, "bort"},
+        {"\"vocab_size\":62", "\"vocab_size\":61", ERROR_INPUT, "tokenizer.json: token id 61"},
+        {"\"type_vocab_size\":2", "\"is_decoder\":true", ERROR_UNSUPPORTED, "is_decoder"},
+        {"\"type_vocab_size\":2", "\"type_vocab_size\":2,", ERROR_INPUT, "config.json: line"},
+        {"\"type_vocab_size\":2", "\"hidden_size\":2", ERROR_INPUT, "config.json"},
+    };
+    char *dir = made_dir(), *path = mem_printf("%s/config.json", dir), *text = NULL;
+    struct made made = {0};
+    size_t len = 0;
+    made_bert(&made, dir, "", false);
+    assert_true(file_read(&text, &len, path, 1 << 20, NULL));
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        const char *at = strstr(text, cases[i].from);
+        assert_non_null(at);
+        char *spoilt = mem_printf("%.*s%s%s", (int)(at - text), text, cases[i].to,
+                                  at + strlen(cases[i].from));
+        made_file(dir, "config.json", spoilt);
+        mem_free(spoilt);
+        refused(dir, NULL, cases[i].kind, cases[i].word, "");
+    }
+    unlink(path);
+    refused(dir, NULL, ERROR_INPUT, "config.json: not there", "");
+    made_file(dir, "config.json", text);
+    made_file(dir, "modules.json",
+              "[{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"},"
+              "{\"path\":\"1_Pooling\",\"type\":\"sentence_transformers.models.Pooling\"}]");
+    refused(dir, NULL, ERROR_INPUT, "1_Pooling/config.json", "not there");
+    made_file(dir, "modules.json",
+              "[{\"path\":\"2_Dense\",\"type\":\"sentence_transformers.models.Dense\"}]");
+    refused(dir, NULL, ERROR_UNSUPPORTED, "Dense", "modules.json");
+    unlink(path);
+    mem_free(text);
+    mem_free(path);
+    made_remove(dir);
+}
+
+/* A prefix, and tensors that are not needed, change nothing. */
+static void test_names(void **state) {
+    (void)state;
+    char *plain = made_dir(), *prefixed = made_dir();
+    struct arena *arena = arena_new(0);
+    struct made a = {.seed = 7}, b = {.seed = 7};
+    static const int64_t ids[64];
+    int n = 0, m = 0;
+    made_bert(&a, plain, "", false);
+    made_tensor(&b, "bert.embeddings.position_ids", "I64", (int64_t[]){1, 64}, 2, ids, sizeof ids);
+    made_bert(&b, prefixed, "bert.", false);
+    float *x = vectors_of(&n, plain, NULL, arena), *y = vectors_of(&m, prefixed, NULL, arena);
+    assert_int_equal(n, 32);
+    assert_int_equal(m, 32);
+    same(x, y, n, 0);
+    arena_free(arena);
+    made_remove(plain);
+    made_remove(prefixed);
+}
+
+/* ---- adapters ------------------------------------------------------------------------------- */
+
+enum { RANK = 2 };
+static const char adapted[] = "encoder.layer.0.attention.self.value";
+
+static void write_adapter(const char *dir, const char *more, const char *skip, int rank) {
+    struct made made = {.seed = 3, .skip = skip};
+    char text[256];
+    made_file(dir, "adapter_config.json", more);
+    snprintf(text, sizeof text, "base_model.model.%s.lora_A.weight", adapted);
+    made_random(&made, text, rank, 32, 0, 0.5f);
+    snprintf(text, sizeof text, "base_model.model.%s.lora_B.weight", adapted);
+    made_random(&made, text, 32, rank, 0, 0.5f);
+    made_random(&made, "base_model.model.embeddings.LayerNorm.bias", 32, 0, 0.1f, 0.1f);
+    made_save(&made, dir, "adapter_model.safetensors");
+}
+
+/* The base's file with scale · B · A added by hand, and the layer norm's bias replaced. */
+static void merge(const char *dir, const char *base, const char *adapter, float scale) {
+    struct checkpoint *from = NULL, *with = NULL;
+    struct error err;
+    struct made made = {0};
+    char text[256];
+    assert_true(checkpoint_open(&from, base, "model", &err));
+    assert_true(checkpoint_open(&with, adapter, "adapter_model", &err));
+    snprintf(text, sizeof text, "base_model.model.%s.lora_A.weight", adapted);
+    const float *a = checkpoint_lookup(with, text)->data;
+    snprintf(text, sizeof text, "base_model.model.%s.lora_B.weight", adapted);
+    const float *b = checkpoint_lookup(with, text)->data;
+    snprintf(text, sizeof text, "%s.weight", adapted);
+    for (int i = 0; i < checkpoint_count(from); i++) {
+        const struct checkpoint_tensor *tensor = checkpoint_at(from, i);
+        float *values = mem_alloc((size_t)tensor->n * sizeof *values);
+        memcpy(values, tensor->data, (size_t)tensor->n * sizeof *values);
+        if (strcmp(tensor->name, text) == 0) {
+            for (int j = 0; j < 32 * 32; j++) {
+                for (int r = 0; r < RANK; r++) {
+                    float up, down;
+                    memcpy(&up, b + j / 32 * RANK + r, sizeof up);
+                    memcpy(&down, a + r * 32 + j % 32, sizeof down);
+                    values[j] += scale * up * down;
+                }
+            }
+        }
+        if (strcmp(tensor->name, "embeddings.LayerNorm.bias") == 0)
+            memcpy(values,
+                   checkpoint_lookup(with, "base_model.model.embeddings.LayerNorm.bias")->data,
+                   32 * sizeof *values);
+        made_tensor(&made, tensor->name, "F32", tensor->dims, tensor->n_dims, values,
+                    (size_t)tensor->n * sizeof *values);
+        mem_free(values);
+    }
+    checkpoint_close(from);
+    checkpoint_close(with);
+    made_save(&made, dir, "model.safetensors");
+}
+
+static void test_adapter(void **state) {
+    (void)state;
+    char *base = made_dir(), *adapter = made_dir(), *merged = made_dir();
+    struct arena *arena = arena_new(0);
+    struct made a = {.seed = 7}, b = {.seed = 7};
+    int n = 0;
+    made_bert(&a, base, "", false);
+    made_bert(&b, merged, "", false);
+    static const struct {
+        const char *config;
+        float scale;
+    } cases[] = {
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":6,\"bias\":\"none\","
+         "\"use_dora\":false,\"rank_pattern\":{},\"modules_to_save\":null}",
+         3},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":6,\"use_rslora\":true}", 4.2426407f}};
+    float *plain = vectors_of(&n, base, NULL, arena);
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        write_adapter(adapter, cases[i].config, NULL, RANK);
+        merge(merged, base, adapter, cases[i].scale);
+        float *by_adapter = vectors_of(&n, adapter, base, arena);
+        same(by_adapter, vectors_of(&n, merged, NULL, arena), n, 1e-5f);
+        float apart = 0;
+        for (int k = 0; k < n; k++)
+            apart = fmaxf(apart, fabsf(plain[k] - by_adapter[k]));
+        assert_true(apart > 1e-2f);
+    }
+    arena_free(arena);
+    made_remove(base);
+    made_remove(adapter);
+    made_remove(merged);
+}
+
+static void test_adapters_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *config;
+        enum error_kind kind;
+        const char *word;
+    } cases[] = {
+        {"{\"r\":2,\"lora_alpha\":6,\"use_dora\":true}", ERROR_UNSUPPORTED, "use_dora"},
+        {"{\"r\":2,\"lora_alpha\":6,\"bias\":\"all\"}", ERROR_UNSUPPORTED, "bias"},
+        {"{\"r\":2,\"lora_alpha\":6,\"lora_bias\":true}", ERROR_UNSUPPORTED, "lora_bias"},
+        {"{\"r\":2,\"lora_alpha\":6,\"rank_pattern\":{\"q\":4}}", ERROR_UNSUPPORTED,
+         "rank_pattern"},
+        {"{\"r\":2,\"lora_alpha\":6,\"peft_type\":\"IA3\"}", ERROR_UNSUPPORTED, "IA3"},
+        {"{\"r\":2}", ERROR_INPUT, "lora_alpha"},
+        {"{\"lora_alpha\":2}", ERROR_INPUT, "r is not there"},
+        {"{\"r\":3,\"lora_alpha\":6}", ERROR_INPUT, "its rank"},
+    };
+    char *base = made_dir(), *adapter = made_dir();
+    struct made made = {0};
+    made_bert(&made, base, "", false);
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        write_adapter(adapter, cases[i].config, NULL, RANK);
+        refused(adapter, base, cases[i].kind, cases[i].word, "");
+    }
+    write_adapter(adapter, "{\"r\":2,\"lora_alpha\":6}",
+                  "base_model.model.encoder.layer.0.attention.self.value.lora_B.weight", RANK);
+    refused(adapter, base, ERROR_INPUT, "other half", "value.lora_A.weight");
+    made_random(&made, "base_model.model.encoder.layer.5.output.dense.lora_A.weight", 2, 48, 0, 1);
+    made_random(&made, "base_model.model.encoder.layer.5.output.dense.lora_B.weight", 32, 2, 0, 1);
+    made_save(&made, adapter, "adapter_model.safetensors");
+    refused(adapter, base, ERROR_INPUT, "no part of such a model", "layer.5");
+    made_random(&made, "base_model.model.encoder.layer.1.output.dense.lora_A.weight", 2, 32, 0, 1);
+    made_random(&made, "base_model.model.encoder.layer.1.output.dense.lora_B.weight", 32, 2, 0, 1);
+    made_save(&made, adapter, "adapter_model.safetensors");
+    refused(adapter, base, ERROR_INPUT, "does not fit", "layer.1");
+    refused(adapter, NULL, ERROR_INPUT, "base_model_name_or_path", "");
+    made_file(adapter, "adapter_config.json", "{\"base_model_name_or_path\":\"x/y\"}");
+    refused(adapter, NULL, ERROR_MISSING, "x/y", "");
+    made_remove(base);
+    made_remove(adapter);
+}
+
+/* ---- the copy on disk ----------------------------------------------------------------------- */
+
+/* The name of the one file of `dir` that ends so. */
+static char *only(const char *dir, const char *suffix) {
+    DIR *folder = opendir(dir);
+    char *found = NULL;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (!text_has_suffix(entry->d_name, suffix))
+            continue;
+        assert_null(found);
+        found = mem_printf("%s/%s", dir, entry->d_name);
+    }
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
+/* Opens with the packed folder; the vectors must be `want`. */
+static void opened(const char *dir, const char *packed, bool from_disk, const float *want,
+                   struct arena *arena) {
+    struct model *model = NULL;
+    struct error err;
+    int n = 0;
+    if (!open_model(&model, dir, NULL, packed, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(model_info(model)->packed_from_disk, from_disk);
+    same(vectors(&n, model, arena, INPUT_PASSAGE, "what a day, and so on"), want, 32, 0);
+    model_close(model);
+}
+
+static void patch(const char *path, long at, const void *bytes, size_t len) {
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void test_packed(void **state) {
+    (void)state;
+    char *dir = made_dir(), *top = made_dir(), *packed = mem_printf("%s/made/by/it", top);
+    struct arena *arena = arena_new(0);
+    struct made made = {.seed = 7};
+    int n = 0;
+    made_bert(&made, dir, "", false);
+    float *want = vectors_of(&n, dir, NULL, arena);
+    opened(dir, packed, false, want, arena);
+    opened(dir, packed, true, want, arena);
+    char *file = only(packed, ".weights");
+    assert_non_null(file);
+    assert_null(only(packed, ".part"));
+    struct stat info;
+    assert_int_equal(stat(file, &info), 0);
+    assert_int_equal(info.st_size % 4096, 0);
+    /* Damaged in the header, in a weight, cut, grown, emptied: packed again each time. */
+    for (long at = 0; at < 200; at += 13) {
+        char byte = (char)0xa5;
+        patch(file, at, &byte, 1);
+        opened(dir, packed, false, want, arena);
+        opened(dir, packed, true, want, arena);
+    }
+    static const char zeros[4096];
+    patch(file, 4096, zeros, sizeof zeros);
+    opened(dir, packed, false, want, arena);
+    assert_int_equal(truncate(file, info.st_size - 4096), 0);
+    opened(dir, packed, false, want, arena);
+    assert_int_equal(truncate(file, info.st_size + 1), 0);
+    opened(dir, packed, false, want, arena);
+    assert_int_equal(truncate(file, 0), 0);
+    opened(dir, packed, false, want, arena);
+    /* A part that a killed process left is written over. */
+    assert_int_equal(unlink(file), 0);
+    char *part = mem_printf("%s.part", file);
+    made_file(packed, path_name(part), "left behind");
+    opened(dir, packed, false, want, arena);
+    opened(dir, packed, true, want, arena);
+    assert_int_not_equal(access(part, F_OK), 0);
+    mem_free(part);
+    mem_free(file);
+    arena_free(arena);
+    mem_free(packed);
+    made_remove(top);
+    made_remove(dir);
+}
+
+/* Other weights under the same name, though as long and as old, are never taken for those packed.
+ */
+static void test_changed(void **state) {
+    (void)state;
+    char *dir = made_dir(), *packed = made_dir();
+    char *path = mem_printf("%s/model.safetensors", dir);
+    struct arena *arena = arena_new(0);
+    struct made first = {.seed = 7}, second = {.seed = 8};
+    struct stat info;
+    int n = 0;
+    made_bert(&first, dir, "", false);
+    float *before = vectors_of(&n, dir, NULL, arena);
+    opened(dir, packed, false, before, arena);
+    assert_int_equal(stat(path, &info), 0);
+    made_bert(&second, dir, "", false);
+    const struct timespec times[2] = {info.st_atim, info.st_mtim};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    float *after = vectors_of(&n, dir, NULL, arena);
+    assert_memory_not_equal(before, after, 32 * sizeof *after);
+    opened(dir, packed, false, after, arena);
+    opened(dir, packed, true, after, arena);
+    /* A hash that was tampered with is no hash. */
+    char *record = only(packed, ".hash");
+    assert_non_null(record);
+    patch(record, -3, "!", 1);
+    opened(dir, packed, true, after, arena);
+    mem_free(record);
+    arena_free(arena);
+    mem_free(path);
+    made_remove(packed);
+    made_remove(dir);
+}
+
+/* A folder that cannot be written to: the model works all the same. */
+static void test_not_kept(void **state) {
+    (void)state;
+    char *dir = made_dir();
+    char *packed = mem_printf("%s/config.json/below-a-file", dir);
+    struct arena *arena = arena_new(0);
+    struct made made = {.seed = 7};
+    int n = 0;
+    made_bert(&made, dir, "", false);
+    float *want = vectors_of(&n, dir, NULL, arena);
+    opened(dir, packed, false, want, arena);
+    opened(dir, packed, false, want, arena);
+    arena_free(arena);
+    mem_free(packed);
+    made_remove(dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tensors_refused),
+        cmocka_unit_test(test_configs_refused),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_adapter),
+        cmocka_unit_test(test_adapters_refused),
+        cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_not_kept),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
