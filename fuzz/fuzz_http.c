@@ -150,7 +150,7 @@ static void open_world(void) {
     check(corpus_upload_open(&upload, world.corpus, "a.txt", "", -1, &err) &&
           corpus_upload_write(upload, "one text", 8, &err) &&
           corpus_upload_finish(&added, upload, &err));
-    world.api = api_new(world.corpus, "cpu");
+    world.api = api_new(world.corpus);
     atexit(close_world);
 }
 

@@ -13,13 +13,12 @@ static void on_job_changed(void *ctx, int64_t job_id) {
     events_job_changed(api->events, job_id);
 }
 
-struct api *api_new(struct corpus *corpus, const char *device) {
+struct api *api_new(struct corpus *corpus) {
     struct api *api = mem_alloc(sizeof(*api));
     api->corpus = corpus;
     api->store = corpus_store(corpus);
     api->queue = corpus_queue(corpus);
     api->settings = corpus_settings(corpus);
-    api->device = device;
     api->started_ms = time_wall_ms();
     api->guard.bound_host = api->settings->worker_host;
     api->guard.api_key = api->settings->api_key;
@@ -54,9 +53,26 @@ static const struct web_file *page_file(const struct http_request *request) {
     return strcmp(request->method, "GET") == 0 ? web_file_lookup(request->path) : NULL;
 }
 
+/* Few large bodies are held in memory at a time; one whose size is not said is not large. */
+static void plan_large(struct call *call, struct http_plan *plan) {
+    struct api *api = call->api;
+    if (call->request->content_length <= API_MAX_JSON_BODY)
+        return;
+    plan->max_body_bytes = API_MAX_LARGE_BODY;
+    if (call->request->content_length > plan->max_body_bytes)
+        return; /* refused by its size */
+    call->large = true;
+    if (atomic_fetch_add(&api->n_large_calls, 1) < API_LARGE_CALLS)
+        return;
+    http_reply_header(call->response, "Retry-After", "5");
+    http_reply_error(call->response, 503, "busy", "too many large requests are under way");
+}
+
 static void plan_body(struct call *call, struct http_plan *plan) {
     /* A body nobody asked for is read and left, so that the connection can go on. */
     plan->max_body_bytes = call->route->flags & ROUTE_BODY ? API_MAX_JSON_BODY : 4096;
+    if (call->route->flags & ROUTE_LARGE)
+        plan_large(call, plan);
     if (!(call->route->flags & ROUTE_UPLOAD))
         return;
     plan->max_body_bytes = call->api->settings->max_file_bytes * UPLOAD_FILES + UPLOAD_SLACK;
@@ -114,10 +130,13 @@ static void on_handle(void *ctx, struct http_request *request, struct http_respo
 }
 
 static void on_end(void *ctx, struct http_request *request) {
-    (void)ctx;
+    struct api *api = ctx;
     struct call *call = request->user;
-    if (call)
-        upload_end(call->upload);
+    if (!call)
+        return;
+    upload_end(call->upload);
+    if (call->large)
+        atomic_fetch_sub(&api->n_large_calls, 1);
 }
 
 /* ---- start and stop ------------------------------------------------------------------------- */

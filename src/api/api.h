@@ -9,9 +9,8 @@
 #include "corpus/corpus.h"
 
 struct api;
-/* corpus must outlive it. device: the one in use ("cpu"). Takes the queue's listener; starts no
- * thread and no server. */
-struct api *api_new(struct corpus *corpus, const char *device);
+/* corpus must outlive it. Takes the queue's listener; starts no thread and no server. */
+struct api *api_new(struct corpus *corpus);
 void api_free(struct api *api); /* stops first; NULL is fine */
 
 /* Listens on the settings' host and port and answers; /health says 503 until api_set_ready. Refuses

@@ -6,9 +6,85 @@
 #include <string.h>
 #include <unistd.h>
 
-static json_t *model_absent(const char *kind) {
-    return json_pack("{s:s, s:n, s:n, s:s, s:s}", "kind", kind, "name", "precision", "state",
-                     "not_installed", "reason", "this version searches words only");
+static json_t *text_or_null(const char *text) {
+    return text && *text ? json_text_of(text) : json_null();
+}
+
+/* pages_per_second or passages_per_second, as the kind has it. */
+static json_t *model_json(struct call *call, enum model_role role) {
+    struct model_facts facts;
+    bool visual = role == ROLE_VISUAL;
+    corpus_model(&facts, call->arena, call->api->corpus, role);
+    bool ready = facts.state == MODEL_READY;
+    json_t *out = json_pack("{s:s, s:o, s:s, s:o}", "kind", visual ? "visual" : "text", "name",
+                            text_or_null(facts.name), "state", model_state_name(facts.state),
+                            "reason", text_or_null(facts.reason));
+    json_object_set_new(out, "precision", text_or_null(facts.precision));
+    json_object_set_new(out, "device", text_or_null(facts.device));
+    json_object_set_new(out, "space", text_or_null(facts.space));
+    json_object_set_new(out, "dim", ready ? json_integer(facts.dim) : json_null());
+    json_object_set_new(out, "late", ready ? json_boolean(facts.late) : json_null());
+    json_object_set_new(out, "load_seconds", ready ? json_real(facts.load_seconds) : json_null());
+    json_object_set_new(out, visual ? "pages_per_second" : "passages_per_second",
+                        facts.items_per_second > 0 ? json_real(facts.items_per_second)
+                                                   : json_null());
+    json_object_set_new(out, "embedded", json_integer(facts.n_embedded));
+    json_object_set_new(out, "waiting", json_integer(facts.n_waiting));
+    return out;
+}
+
+/* A model that the settings name and that was refused; one that is merely not there is none. */
+static bool model_failed(const json_t *models) {
+    size_t i;
+    json_t *model;
+    json_array_foreach(models, i, model) {
+        const char *state = json_string_value(json_object_get(model, "state"));
+        if (strcmp(state, model_state_name(MODEL_FAILED)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static json_t *spaces_json(struct call *call) {
+    struct space_facts *spaces;
+    int n;
+    struct error err;
+    json_t *out = json_array();
+    if (!index_spaces(&spaces, &n, call->arena, corpus_index(call->api->corpus), &err))
+        return out;
+    for (int i = 0; i < n; i++) {
+        const struct space_facts *space = &spaces[i];
+        json_array_append_new(out, json_pack("{s:o, s:i, s:b, s:I, s:I, s:I, s:I}", "name",
+                                             json_text_of(space->name), "dim", space->dim, "late",
+                                             space->late, "items", (json_int_t)space->n_items,
+                                             "vectors", (json_int_t)space->n_vectors, "bytes",
+                                             (json_int_t)space->bytes, "dead_bytes",
+                                             (json_int_t)space->dead_bytes));
+    }
+    return out;
+}
+
+/* Why the device in use is not the one asked for; "" where it is. */
+static const char *device_reason(struct arena *arena, const char *asked, const char *used) {
+    struct device_kind kinds[8];
+    int n = device_kinds(kinds);
+    if (strcmp(asked, "auto") == 0 || strcmp(asked, used) == 0)
+        return "";
+    for (int i = 0; i < n; i++) {
+        if (strcmp(kinds[i].name, asked) == 0)
+            return arena_strdup(arena, kinds[i].reason);
+    }
+    return "this program knows no such device";
+}
+
+static json_t *device_json(struct call *call) {
+    struct device_info info;
+    const char *asked = call->api->settings->device;
+    corpus_device(&info, call->api->corpus);
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:o}", "requested", asked, "used", info.name,
+                     "kernels", info.kernels, "processor", info.processor, "threads",
+                     info.n_threads, "bytes", (json_int_t)info.bytes, "reason",
+                     text_or_null(device_reason(call->arena, asked, info.name)));
 }
 
 static json_t *queue_facts(struct api *api, const struct store_counts *counts) {
@@ -47,18 +123,18 @@ void handle_health(struct call *call) {
     bool ready = atomic_load(&api->ready);
     json_t *out = json_object();
     bool reachable = store_facts(api, out, &counts);
-    const char *status = !ready ? "starting" : reachable ? "healthy" : "degraded";
+    json_t *models = json_pack("[o, o]", model_json(call, ROLE_VISUAL),
+                               model_json(call, ROLE_TEXT));
+    bool whole = reachable && !model_failed(models);
+    const char *status = !ready ? "starting" : whole ? "healthy" : "degraded";
     json_object_set_new(out, "status", json_string(status));
     json_object_set_new(out, "timestamp", json_time(time_wall_ms()));
     json_object_set_new(out, "version", json_string(DOCUSEARCH_VERSION));
     json_object_set_new(out, "uptime_seconds",
                         json_integer((time_wall_ms() - api->started_ms) / 1000));
-    json_object_set_new(
-        out, "device",
-        json_pack("{s:s, s:s}", "requested", api->settings->device, "used", api->device));
-    json_object_set_new(out, "models",
-                        json_pack("[o, o]", model_absent("visual"), model_absent("text")));
-    json_object_set_new(out, "vector_spaces", json_array());
+    json_object_set_new(out, "device", device_json(call));
+    json_object_set_new(out, "models", models);
+    json_object_set_new(out, "vector_spaces", spaces_json(call));
     json_object_set_new(out, "queue", queue_facts(api, &counts));
     json_object_set_new(out, "documents",
                         json_pack("{s:I, s:I, s:I, s:I, s:I}", "total",
@@ -84,6 +160,42 @@ void handle_live(struct call *call) {
 }
 
 /* ---- metrics -------------------------------------------------------------------------------- */
+
+static void model_metrics(struct call *call) {
+    static const struct {
+        enum model_role role;
+        const char *label;
+    } roles[] = {{ROLE_VISUAL, "model=\"visual\""}, {ROLE_TEXT, "model=\"text\""}};
+    for (size_t i = 0; i < BASE_COUNT(roles); i++) {
+        struct model_facts facts;
+        corpus_model(&facts, call->arena, call->api->corpus, roles[i].role);
+        metric_set("docusearch_model_ready", roles[i].label, "Whether the model is ready.",
+                   facts.state == MODEL_READY);
+        metric_set("docusearch_model_embedded", roles[i].label,
+                   "Pages or passages embedded since the start.", (double)facts.n_embedded);
+        metric_set("docusearch_model_waiting", roles[i].label, "Inputs waiting for the model.",
+                   (double)facts.n_waiting);
+    }
+}
+
+static void vector_metrics(struct call *call) {
+    struct device_info device;
+    struct space_facts *spaces;
+    int n = 0;
+    struct error err;
+    double bytes = 0, vectors = 0;
+    corpus_device(&device, call->api->corpus);
+    metric_set("docusearch_device_bytes", NULL, "Memory that the device holds.",
+               (double)device.bytes);
+    if (!index_spaces(&spaces, &n, call->arena, corpus_index(call->api->corpus), &err))
+        n = 0;
+    for (int i = 0; i < n; i++) {
+        bytes += (double)spaces[i].bytes;
+        vectors += (double)spaces[i].n_vectors;
+    }
+    metric_set("docusearch_index_bytes", NULL, "Vectors on disk.", bytes);
+    metric_set("docusearch_index_vectors", NULL, "Vectors searchable.", vectors);
+}
 
 static double resident_bytes(void) {
     long total = 0, resident = 0;
@@ -115,6 +227,8 @@ void handle_metrics(struct call *call) {
     metric_set("docusearch_chunks", NULL, "Passages searchable.", (double)counts.chunks);
     metric_set("docusearch_database_bytes", NULL, "Size of the database, with its full text.",
                (double)counts.database_bytes);
+    model_metrics(call);
+    vector_metrics(call);
     metric_set("docusearch_http_connections", NULL, "Open connections.",
                api->server ? http_server_connections(api->server) : 0);
     metric_set("process_resident_memory_bytes", NULL, "Resident memory.", resident_bytes());
@@ -166,8 +280,4 @@ void handle_formats(struct call *call) {
     http_reply_json(call->response, 200,
                     json_pack("{s:o, s:o, s:I}", "extensions", extensions, "groups", out_groups,
                               "max_file_bytes", (json_int_t)call->api->settings->max_file_bytes));
-}
-
-void handle_models(struct call *call) {
-    http_reply_error(call->response, 404, "not_found", "no model is installed");
 }

@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 
 #define API_MAX_JSON_BODY (1 << 20)
+#define API_MAX_LARGE_BODY (32 << 20)
+#define API_LARGE_CALLS 8 /* with a body past API_MAX_JSON_BODY, at once */
 #define API_MAX_LIST 100
 
 struct events;
@@ -16,12 +18,12 @@ struct api {
     struct store *store;
     struct queue *queue;
     const struct settings *settings;
-    const char *device;
     struct http_guard guard;
     struct http_server *server;
     struct events *events;
     atomic_bool ready;
-    int64_t started_ms; /* wall */
+    atomic_int n_large_calls, n_picture_calls; /* under way */
+    int64_t started_ms;                        /* wall */
 };
 
 /* One request on its way through a handler. */
@@ -36,6 +38,7 @@ struct call {
     int64_t number;        /* {n} or {job_id} of the path */
     const char *file;      /* {file} of the path */
     struct upload *upload; /* POST /documents */
+    bool large;            /* counts among the api's large calls */
 };
 
 /* ---- routes.c ------------------------------------------------------------------------------- */
@@ -45,6 +48,7 @@ enum route_flags {
     ROUTE_OPEN = 1,   /* asks for no key */
     ROUTE_BODY = 2,   /* takes a JSON body */
     ROUTE_UPLOAD = 4, /* takes a multipart body */
+    ROUTE_LARGE = 8,  /* a JSON body of up to API_MAX_LARGE_BODY */
 };
 struct route {
     const char *method, *path; /* "/documents/{doc_id}/pages/{n}.jpg" */
@@ -102,6 +106,7 @@ void handle_live(struct call *call);
 void handle_events(struct call *call);
 void handle_formats(struct call *call);
 void handle_metrics(struct call *call);
+void handle_embeddings(struct call *call);
 void handle_models(struct call *call);
 void handle_openapi(struct call *call);
 void handle_docs(struct call *call);
@@ -113,6 +118,12 @@ json_t *job_json(struct api *api, const struct job_row *job, const struct docume
 const char *job_state_name(enum job_state state);
 bool job_document(struct document_row *out, bool *found, struct api *api, struct arena *arena,
                   const char *doc_id, struct error *err);
+
+/* ---- base64.c ------------------------------------------------------------------------------- */
+
+void base64_put(struct buf *out, const void *data, size_t len);
+/* False: text is not padded base64, or (out->failed) out is full. */
+bool base64_take(struct buf *out, const char *text, size_t len);
 
 /* ---- upload.c ------------------------------------------------------------------------------- */
 

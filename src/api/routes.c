@@ -36,7 +36,7 @@ static const struct route routes[] = {
     {"GET", "/events", 0, handle_events},
     {"GET", "/config/supported-formats", 0, handle_formats},
     {"GET", "/metrics", 0, handle_metrics},
-    {"POST", "/v1/embeddings", ROUTE_BODY, handle_models},
+    {"POST", "/v1/embeddings", ROUTE_BODY | ROUTE_LARGE, handle_embeddings},
     {"GET", "/v1/models", 0, handle_models},
 };
 

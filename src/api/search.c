@@ -241,12 +241,13 @@ static json_t *result_json(struct call *call, const struct search_result *result
     bool picture = result->page > 0 && access(store_path(call->arena, call->api->store, row->doc_id,
                                                          STORE_PAGE, result->page),
                                               R_OK) == 0;
+    json_t *chunk = result->chunk < 0 ? json_null()
+                                      : json_sprintf("%s-chunk%04d", row->doc_id, result->chunk);
     json_t *out = json_pack("{s:i, s:f, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "rank", result->rank,
                             "score", result->score, "doc_id", row->doc_id, "filename",
                             json_text_of(row->filename), "page_num",
                             result->page > 0 ? json_integer(result->page) : json_null(), "chunk_id",
-                            json_sprintf("%s-chunk%04d", row->doc_id, result->chunk),
-                            "text_preview", json_text_of(result->preview), "highlights",
+                            chunk, "text_preview", json_text_of(result->preview), "highlights",
                             highlights_json(result), "boxes", boxes_json(result));
     json_object_set_new(out, "page_width", positive_or_null((double)result->page_width_pt));
     json_object_set_new(out, "page_height", positive_or_null((double)result->page_height_pt));

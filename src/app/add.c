@@ -30,6 +30,7 @@ struct adding {
     size_t n_settled, n_failed, n_left_out;
     int64_t first_job; /* that this command queued; 0: none yet */
     int64_t pages_done;
+    double pages_active; /* of jobs under way, by their progress */
     int64_t begun_ms;
     bool quiet, bar;
 };
@@ -133,7 +134,7 @@ static void draw_bar(const struct adding *a, const char *doing) {
     char line[400];
     int room = terminal_columns(stderr) - 1;
     snprintf(line, sizeof line, "%zu/%zu  %.1f pages/s  %s", a->n_settled, a->n,
-             seconds > 0 ? (double)a->pages_done / seconds : 0, doing);
+             seconds > 0 ? ((double)a->pages_done + a->pages_active) / seconds : 0, doing);
     fputc('\r', stderr);
     if (room >= 2 * BAR_CELLS + 8) {
         fprintf(stderr, "[%s] ", cells);
@@ -213,6 +214,31 @@ static void settle_by_job(struct adding *a, struct entry *entry, const json_t *j
     say_settled(a, entry);
 }
 
+static const char *stage_words(const char *stage) {
+    static const char *const words[][2] = {{"parsing", "reading"},
+                                           {"embedding_visual", "embedding pages"},
+                                           {"embedding_text", "embedding passages"},
+                                           {"storing", "storing"}};
+    for (size_t i = 0; i < BASE_COUNT(words); i++) {
+        if (strcmp(stage, words[i][0]) == 0)
+            return words[i][1];
+    }
+    return stage;
+}
+
+/* What a job under way does: "report.pdf  embedding pages  3 of 10". */
+static void say_doing(char doing[300], struct adding *a, const struct entry *entry,
+                      const json_t *job) {
+    const char *name = path_name(entry->path), *stage = json_text(job, "stage");
+    int64_t page = json_number(job, "page"), pages = json_number(job, "pages");
+    a->pages_active += json_number_value(json_object_get(job, "progress")) * (double)pages;
+    if (pages > 0)
+        snprintf(doing, 300, "%s  %s  %lld of %lld", name, stage_words(stage), (long long)page,
+                 (long long)pages);
+    else
+        snprintf(doing, 300, "%s  %s", name, stage_words(stage));
+}
+
 /* Asks after an entry's job; settles it when the job is over. */
 static bool look_after(struct adding *a, struct entry *entry, char doing[300], struct error *err) {
     char target[64];
@@ -226,12 +252,8 @@ static bool look_after(struct adding *a, struct entry *entry, char doing[300], s
         return true;
     }
     const char *status = json_text(job, "status");
-    long long pages = json_number(job, "pages");
-    if (strcmp(status, "processing") == 0 && pages > 0)
-        snprintf(doing, 300, "%s  page %lld of %lld", path_name(entry->path),
-                 (long long)json_number(job, "page"), pages);
-    else if (strcmp(status, "processing") == 0)
-        snprintf(doing, 300, "%s", path_name(entry->path));
+    if (strcmp(status, "processing") == 0)
+        say_doing(doing, a, entry, job);
     else if (strcmp(status, "queued") != 0)
         settle_by_job(a, entry, job);
     json_decref(job);
@@ -245,6 +267,7 @@ static bool wait_all(struct adding *a, struct error *err) {
     while (a->n_settled < a->n) {
         char doing[300] = "waiting";
         int looked = 0;
+        a->pages_active = 0;
         while (first < a->n && a->entries[first].status)
             first++;
         for (size_t i = first; i < a->n && looked < WATCHED; i++) {

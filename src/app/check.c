@@ -23,12 +23,49 @@ static void finding(struct checking *c, enum verdict verdict, const char *what, 
     json_array_append_new(c->findings, json);
 }
 
+/* One line a device that this program knows, and what the one in use computes with. */
 static void check_device(struct checking *c, const json_t *health) {
     const json_t *device = json_object_get(health, "device");
     const char *asked = json_text(device, "requested"), *used = json_text(device, "used");
     bool as_asked = strcmp(asked, "auto") == 0 || strcmp(asked, used) == 0;
     finding(c, as_asked ? VERDICT_OK : VERDICT_WRONG, "device", used,
             as_asked ? "" : "the device asked for is not available here: set DEVICE=auto");
+    struct device_kind kinds[8];
+    int n = device_kinds(kinds);
+    for (int i = 0; i < n; i++) {
+        char what[32];
+        snprintf(what, sizeof what, "device %s", kinds[i].name);
+        finding(c, kinds[i].present ? VERDICT_OK : VERDICT_NOTE, what,
+                kinds[i].present ? "present"
+                : kinds[i].built ? "not present"
+                                 : "not built in",
+                kinds[i].built ? kinds[i].reason : "");
+    }
+    char fact[320];
+    snprintf(fact, sizeof fact, "%s; %s; %lld threads", json_text(device, "kernels"),
+             json_text(device, "processor"), (long long)json_number(device, "threads"));
+    finding(c, VERDICT_OK, "kernels", fact, "");
+}
+
+/* What MODEL_PRECISION comes to on the device in use. */
+static void check_precision(struct checking *c, const json_t *health,
+                            const struct settings *settings) {
+    struct device *device;
+    struct error err;
+    enum precision asked = PRECISION_AUTO;
+    char fact[64];
+    if (!device_open(&device, json_text(json_object_get(health, "device"), "used"), 1, &err)) {
+        finding(c, VERDICT_WRONG, "precision", err.text, "");
+        return;
+    }
+    bool ok = precision_parse(&asked, settings->model_precision, &err) &&
+              device_check_precision(device, asked, &err);
+    if (asked == PRECISION_AUTO)
+        snprintf(fact, sizeof fact, "auto: %s", precision_name(device_best_precision(device)));
+    else
+        snprintf(fact, sizeof fact, "%s", settings->model_precision);
+    finding(c, ok ? VERDICT_OK : VERDICT_WRONG, "precision", fact, ok ? "" : err.text);
+    device_close(device);
 }
 
 static void check_sandbox(struct checking *c, const json_t *health) {
@@ -55,16 +92,45 @@ static void check_converters(struct checking *c, const json_t *health) {
                    : "install Tesseract's language data: without it scans are not read");
 }
 
-static void check_models(struct checking *c, const json_t *health) {
+static void finding_model(struct checking *c, const char *kind, const char *name, const char *state,
+                          const char *why) {
+    enum verdict verdict = strcmp(state, "ready") == 0 || strcmp(state, "installed") == 0
+                               ? VERDICT_OK
+                           : strcmp(state, "failed") == 0 ? VERDICT_WRONG
+                                                          : VERDICT_NOTE;
+    char what[32], fact[300], advice[400];
+    snprintf(what, sizeof what, "%s model", kind);
+    snprintf(fact, sizeof fact, "%s%s%s", name, *name ? ": " : "", state);
+    snprintf(advice, sizeof advice, "%s", why);
+    if (strcmp(state, "not_installed") == 0)
+        snprintf(advice, sizeof advice, "%s%sget it with `docusearch pull %s`", why,
+                 *why ? "; " : "", name);
+    finding(c, verdict, what, fact, advice);
+}
+
+/* A running server says how its models are; without one, what lies on the disk is looked at. */
+static void check_models(struct checking *c, const json_t *health, const struct session *session) {
+    const struct settings *settings = session->settings;
+    struct arena *arena = arena_new(0);
     size_t i;
     json_t *model;
     json_array_foreach(json_object_get(health, "models"), i, model) {
-        const char *state = json_text(model, "state");
-        char what[32];
-        snprintf(what, sizeof what, "%s model", json_text(model, "kind"));
-        finding(c, strcmp(state, "ready") == 0 ? VERDICT_OK : VERDICT_NOTE, what, state,
-                json_text(model, "reason"));
+        const char *kind = json_text(model, "kind"), *name = json_text(model, "name");
+        const char *state = json_text(model, "state"), *why = json_text(model, "reason");
+        if (!session->client && strcmp(state, "off") != 0) {
+            struct model_place place;
+            bool visual = strcmp(kind, "visual") == 0 ||
+                          strcmp(settings->text_model, "visual") == 0;
+            name = visual ? settings->model_name : settings->text_model;
+            model_locate(&place, arena, settings, name);
+            state = place.installed ? "installed" : "not_installed";
+            why = place.installed                               ? place.folder
+                  : strcmp(place.problem, "not installed") == 0 ? ""
+                                                                : place.problem;
+        }
+        finding_model(c, kind, name, state, why);
     }
+    arena_free(arena);
 }
 
 static void check_disk(struct checking *c, const struct settings *settings) {
@@ -129,7 +195,8 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
         check_device(&c, health);
         check_sandbox(&c, health);
         check_converters(&c, health);
-        check_models(&c, health);
+        check_precision(&c, health, settings);
+        check_models(&c, health, &session);
         check_disk(&c, settings);
         check_port(&c, &session);
     } else {

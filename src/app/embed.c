@@ -144,7 +144,7 @@ static bool load_model(struct model **out, struct embedding_run *run, const char
     if (strcmp(name, "none") == 0)
         ok = error_set_code(err, ERROR_DEVICE, "model_not_installed",
                             "the settings name no model for this: give one with --model");
-    else if (!*place.folder)
+    else if (!*place.folder && !strchr("/.", name[0]))
         ok = error_set_code(err, ERROR_DEVICE, "model_not_installed",
                             "model '%.100s' is not installed: get it with `docusearch pull`", name);
     else if (!place.installed)
@@ -325,8 +325,10 @@ static void say_summary(const struct embedding_run *run) {
         fprintf(stderr, "%s %s, loaded in %.3f s%s\n", info->name, precision_name(info->precision),
                 info->load_seconds, info->packed_from_disk ? ", packed weights from disk" : "");
     }
-    fprintf(stderr, "%zu input%s in %.3f s, %.2f a second\n", run->n, run->n == 1 ? "" : "s",
-            run->embed_seconds, run->embed_seconds > 0 ? (double)run->n / run->embed_seconds : 0);
+    fprintf(stderr, "%zu input%s in %.3f s", run->n, run->n == 1 ? "" : "s", run->embed_seconds);
+    if (run->embed_seconds > 0)
+        fprintf(stderr, ", %.2f a second", (double)run->n / run->embed_seconds);
+    fputc('\n', stderr);
 }
 
 static void end_run(struct embedding_run *run) {

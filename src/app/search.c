@@ -52,22 +52,39 @@ static void print_result(const json_t *result, bool colour) {
     print_passage(result, colour);
 }
 
+/* What the answer lacks, and, where nothing but words was searched, how to get the rest. */
+static void say_missing(const json_t *reply) {
+    const json_t *stages = json_object_get(reply, "stages");
+    const char *name, *dense = NULL;
+    json_t *stage;
+    size_t n_acted = 0;
+    json_object_foreach(json_object_get(reply, "stages"), name, stage) {
+        n_acted += *json_text(stage, "unavailable") == '\0';
+        if (strcmp(name, "dense") == 0 && *json_text(stage, "unavailable"))
+            dense = json_text(stage, "unavailable");
+    }
+    if (dense && n_acted == 1 && !*json_text(json_object_get(stages, "lexical"), "unavailable")) {
+        bool absent = strstr(dense, "installed") != NULL;
+        fprintf(stderr, "words only: %s%s\n", dense,
+                absent ? "; get one with `docusearch pull`" : "");
+        return;
+    }
+    json_object_foreach(json_object_get(reply, "stages"), name, stage) {
+        const char *why = json_text(stage, "unavailable");
+        if (*why)
+            fprintf(stderr, "without the %s stage: %s\n", name, why);
+    }
+}
+
 static void print_reply(const json_t *reply) {
     bool colour = is_terminal(stdout);
     size_t i;
     json_t *result;
     json_array_foreach(json_object_get(reply, "results"), i, result) print_result(result, colour);
     int64_t n = json_number(reply, "total_results");
-    fprintf(stderr, "%lld result%s in %.0f ms", (long long)n, n == 1 ? "" : "s",
+    fprintf(stderr, "%lld result%s in %.0f ms\n", (long long)n, n == 1 ? "" : "s",
             json_number_value(json_object_get(reply, "search_time_ms")));
-    const char *name;
-    json_t *stage;
-    json_object_foreach(json_object_get(reply, "stages"), name, stage) {
-        const char *why = json_text(stage, "unavailable");
-        if (*why)
-            fprintf(stderr, "; without %s: %s", name, why);
-    }
-    fputc('\n', stderr);
+    say_missing(reply);
 }
 
 /* The words of the command line, as one query. */

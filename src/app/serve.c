@@ -62,7 +62,7 @@ static bool start(struct corpus **corpus, struct api **api, const struct setting
     const char *device;
     if (!choose_device(&device, settings, err) || !corpus_open(corpus, NULL, settings, err))
         return false;
-    *api = api_new(*corpus, device);
+    *api = api_new(*corpus);
     if (!api_start(*api, err) || !corpus_set_url(*corpus, api_url(*api), err) ||
         !check_jail(*corpus, err) || !corpus_start(*corpus, err))
         return false;

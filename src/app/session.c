@@ -37,7 +37,7 @@ bool session_open(struct session *session, const struct settings *settings, stru
     if (!open_folder(session, err))
         return false;
     if (session->corpus) {
-        session->api = api_new(session->corpus, "cpu");
+        session->api = api_new(session->corpus);
         api_set_ready(session->api);
         return true;
     }

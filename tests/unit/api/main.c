@@ -15,16 +15,16 @@ struct fixture *fixture_new(const char *const *arguments) {
     snprintf(data, sizeof(data), "%s/data", f->folder);
     snprintf(uploads, sizeof(uploads), "%s/uploads", f->folder);
     assert_true(dir_make(uploads, &err));
-    char *argv[32] = {"test", "--data-dir",    data, "--uploads-dir", uploads, "--worker-threads",
-                      "2",    "--worker-port", "0"};
-    int argc = 9;
+    char *argv[32] = {"test", "--data-dir",    data, "--uploads-dir", uploads,  "--worker-threads",
+                      "2",    "--worker-port", "0",  "--hf-home",     f->folder};
+    int argc = 11;
     while (arguments && *arguments)
         argv[argc++] = (char *)*arguments++;
     log_open(LOG_ERROR, false, NULL, &err);
     if (!settings_load(&f->settings, &argc, argv, &err) ||
         !corpus_open(&f->corpus, NULL, &f->settings, &err))
         fail_msg("%s", err.text);
-    f->api = api_new(f->corpus, "cpu");
+    f->api = api_new(f->corpus);
     if (!corpus_start(f->corpus, &err))
         fail_msg("%s", err.text);
     return f;
@@ -99,5 +99,6 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "reader-child") == 0)
         return read_child_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);
-    return test_calls() + test_documents() + test_events() + test_openapi() + test_serve();
+    return test_calls() + test_documents() + test_embeddings() + test_events() + test_openapi() +
+           test_serve();
 }

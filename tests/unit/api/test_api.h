@@ -37,6 +37,7 @@ json_int_t int_of(const json_t *json, const char *key);
 
 int test_calls(void);
 int test_documents(void);
+int test_embeddings(void);
 int test_events(void);
 int test_openapi(void);
 int test_serve(void);
