@@ -18,8 +18,7 @@ const ICON = {
 };
 const READABLE = new Set(['completed', 'partial', 'known']);
 const STAGES = {
-  parsing: 'reading', embedding_visual: 'looking at the pages',
-  embedding_text: 'taking in the text', storing: 'storing',
+  parsing: 'Reading', embedding_visual: 'Embedding', embedding_text: 'Embedding passages,',
 };
 
 let panel = null;
@@ -178,8 +177,9 @@ function describe(item) {
 }
 
 function describeWork(item) {
-  const what = item.stage === 'parsing' && item.pages > 0
-    ? `Reading page ${number(Math.max(1, item.page))} of ${number(item.pages)}`
-    : `${STAGES[item.stage] ?? item.stage}…`.replace(/^./, (letter) => letter.toUpperCase());
+  const doing = STAGES[item.stage] ?? 'Storing';
+  const what = doing !== 'Storing' && item.pages > 0
+    ? `${doing} page ${number(Math.max(1, item.page))} of ${number(item.pages)}`
+    : `${doing.replace(',', '')}…`;
   return item.remaining > 0 ? `${what} · about ${duration(item.remaining)} left` : what;
 }

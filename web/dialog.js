@@ -1,4 +1,4 @@
-// Questions to the user: confirm, the key, the keyboard's shortcuts. All are <dialog>s, so Esc
+// Questions to the user (confirm, the key) and things to read (the keyboard's shortcuts). All are <dialog>s, so Esc
 // closes them and the focus comes back to where it was.
 
 import { el } from './dom.js';
@@ -67,10 +67,14 @@ export function showShortcuts() {
     el('dt', {}, keys.split(' ').map((key) => el('kbd', {}, key))),
     el('dd', {}, what),
   ]);
+  showAbout('Keyboard', el('dl', { class: 'shortcuts' }, rows));
+}
+
+export function showAbout(title, ...content) {
   show(el('dialog', { class: 'dialog', 'aria-labelledby': 'dialog-title' },
     el('form', { method: 'dialog' },
-      el('h2', { id: 'dialog-title' }, 'Keyboard'),
-      el('dl', { class: 'shortcuts' }, rows),
+      el('h2', { id: 'dialog-title' }, title),
+      ...content,
       el('div', { class: 'dialog-buttons' },
         el('button', { class: 'button', autofocus: true }, 'Close')))));
 }

@@ -4,10 +4,10 @@ import { call } from './api.js';
 import { announce, el, icon } from './dom.js';
 import { boxLayer, markedText } from './marks.js';
 import { documentCard, formatTile } from './documents.js';
+import { searchModes } from './models.js';
 import { picture } from './picture.js';
 import { documentPath, go, searchPath } from './route.js';
 import { corpusVersion, health } from './state.js';
-import { searchModes } from './status.js';
 import { count } from './words.js';
 
 const FIRST_RESULTS = 20;
@@ -66,7 +66,7 @@ function searchForm(asked) {
   });
   const form = el('form', { class: 'search-form', role: 'search' },
     el('div', { class: 'search-line' }, icon('search'), input,
-      el('select', { name: 'mode', 'aria-label': 'How to search', hidden: true }),
+      el('select', { name: 'mode', 'aria-label': 'How to search' }),
       el('button', { class: 'button primary', type: 'submit' }, icon('search'),
         el('span', {}, 'Search'))));
   if (asked.q !== '') form.append(typeFilter(asked));
@@ -81,13 +81,16 @@ function searchForm(asked) {
   return form;
 }
 
+// A mode that cannot act says why, and stays where the address names it.
 function fillModes(form, asked, reply) {
-  const modes = searchModes(reply);
   const select = form.elements.mode;
-  select.replaceChildren(...modes.map((mode) => el('option', {
-    value: mode, selected: mode === asked.mode,
-  }, MODE_NAMES[mode])));
-  select.hidden = modes.length < 2;
+  const options = searchModes(reply).map(({ mode, why }) => el('option', {
+    value: mode, selected: mode === asked.mode, disabled: why !== '', title: why || null,
+  }, why === '' ? MODE_NAMES[mode] : `${MODE_NAMES[mode]} (${why})`));
+  const drawn = options.map((option) => option.outerHTML).join();
+  if (select.dataset.drawn === drawn) return; // an open list stays open
+  select.dataset.drawn = drawn;
+  select.replaceChildren(...options);
 }
 
 function typeFilter(asked) {
@@ -174,11 +177,23 @@ function hitCard(result, asked) {
       el('h2', {}, el('a', { class: 'hit-link', href: documentPath(result.doc_id, page, params) },
         result.filename)),
       el('p', { class: 'hit-place' }, place.join(' · ')),
-      el('p', { class: 'hit-passage' }, markedText(result.text_preview ?? '', result.highlights)),
+      passage(result),
       el('p', {
         class: 'hit-score', title: 'How well it matches; compares results of one search only',
-      }, result.score.toFixed(2))));
+      }, scoreText(result.score))));
 }
+
+// A page may be found by its meaning or its looks alone: then no word is marked, and a page without
+// text has no passage.
+function passage(result) {
+  if (!result.text_preview) {
+    return el('p', { class: 'hit-passage quiet' }, 'Found by its looks; it has no text.');
+  }
+  return el('p', { class: 'hit-passage' }, markedText(result.text_preview, result.highlights));
+}
+
+const scoreText = (score) => (score === 0 || Math.abs(score) >= 1 ? score.toFixed(2)
+  : score.toPrecision(2));
 
 function thumb(result) {
   if (!result.thumb_url) return formatTile(result.metadata.format);

@@ -2,10 +2,12 @@
 
 import { call } from './api.js';
 import { el } from './dom.js';
+import { devicePart, modelParts } from './models.js';
 import { corpusVersion, health, online } from './state.js';
 import { count, number } from './words.js';
 
 const CALM_MS = 15000;
+const BUSY_MS = 3000; // while documents are taken in
 const SHORTEST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 15000;
 const BANNER_AFTER_MS = 800; // one broken connection is not yet an absent server
@@ -19,7 +21,11 @@ let awaySince = 0;
 export function start(statusLine, awayBanner) {
   footer = statusLine;
   banner = awayBanner;
-  health.watch((reply) => footer.replaceChildren(...(reply ? describe(reply) : [])));
+  health.watch((reply) => {
+    const line = reply ? describe(reply) : null;
+    if (line === null) footer.replaceChildren();
+    else if (footer.innerHTML !== line.outerHTML) footer.replaceChildren(line); // focus stays
+  });
   online.watch((isOnline) => {
     if (isOnline) {
       awaySince = 0;
@@ -41,9 +47,12 @@ function schedule(wait) {
 
 async function look() {
   try {
-    health.set(await call('/health'));
+    const reply = await call('/health');
+    const isBusy = reply.queue.running > 0
+      || reply.models.some((model) => model.state === 'loading');
+    health.set(reply);
     if (!online.value) online.set(true);
-    schedule(CALM_MS);
+    schedule(isBusy ? BUSY_MS : CALM_MS);
   } catch (error) {
     schedule(retry);
     if (error.status === 0) {
@@ -67,23 +76,13 @@ function showAway() {
   retry = Math.min(retry * 1.5, LONGEST_RETRY_MS);
 }
 
-const readyModels = (reply) => reply.models.filter((model) => model.state === 'ready');
-
-// The search modes that make sense with the models there are; the first is the default.
-export function searchModes(reply) {
-  const kinds = new Set((reply ? readyModels(reply) : []).map((model) => model.kind));
-  if (kinds.size === 0) return ['hybrid'];
-  return ['hybrid', kinds.has('text') ? 'text' : null, kinds.has('visual') ? 'visual' : null,
-    'lexical'].filter((mode) => mode !== null);
-}
-
 function describe(reply) {
   const waits = reply.queue.waiting + reply.queue.running;
   const parts = [
     part(`${count(reply.documents.total, 'document')}, ${count(reply.documents.pages, 'page')}`),
     part(waits === 0 ? 'queue empty' : `${number(waits)} in the queue`),
-    part(describeModels(reply), 'models'),
-    part(`device ${reply.device.used}`),
+    ...modelParts(reply),
+    devicePart(reply),
     part(`sandbox ${reply.sandbox.level || 'none'}`,
       reply.sandbox.self_test_passed ? '' : 'trouble'),
     part(`docusearch ${reply.version}`),
@@ -92,17 +91,9 @@ function describe(reply) {
     const why = reply.store.reason ? `: ${reply.store.reason}` : '';
     parts.unshift(part(`${reply.status}${why}`, 'trouble'));
   }
-  return [el('ul', {}, parts)];
+  return el('ul', {}, parts);
 }
 
 function part(text, kind = '') {
   return el('li', { class: kind || null }, text);
-}
-
-function describeModels(reply) {
-  const loading = reply.models.filter((model) => model.state === 'loading');
-  const ready = readyModels(reply);
-  if (loading.length > 0) return `loading ${loading.map((model) => model.name).join(', ')}`;
-  if (ready.length === 0) return 'no model installed: search is lexical';
-  return ready.map((model) => `${model.name} (${model.precision})`).join(', ');
 }

@@ -12,6 +12,7 @@ import { corpusVersion } from './state.js';
 import { count, partly, reason } from './words.js';
 
 const MOST_HITS = 100;
+const BEST_WITHOUT_WORDS = 5; // every page is near a question somehow: only the nearest are shown
 
 // The document in the view: place (id, page, q, mode), info and hits of the server's, and signal,
 // which ends with the view. null while none is.
@@ -66,7 +67,8 @@ async function findHits({ id, q, mode }, signal) {
       query: q, n_results: MOST_HITS, search_mode: mode || 'hybrid', filters: { doc_id: [id] },
     },
   });
-  return reply.results.sort((a, b) => a.page_num - b.page_num);
+  return reply.results.filter((hit) => hit.highlights.length > 0 || hit.rank <= BEST_WITHOUT_WORDS)
+    .sort((a, b) => a.page_num - b.page_num);
 }
 
 function showAbsent(view, error) {

@@ -316,14 +316,126 @@ def test_type_filter_and_document_list(page):
     expect(page.locator(".row-link")).to_have_text(["selkie list.txt"])
 
 
-def test_status_line_says_what_is_missing(page):
-    health = page.request.get("/health").json()
-    ready = [model for model in health.get("models", []) if model["state"] == "ready"]
+def test_status_line_says_what_is_missing_and_how_to_get_it(page):
+    models = {model["kind"]: model for model in page.request.get("/health").json()["models"]}
+    assert {model["state"] for model in models.values()} == {"not_installed"}
     line = page.locator("#status")
     expect(line).to_contain_text("sandbox")
-    if not ready:
-        expect(line).to_contain_text("no model installed: search is lexical")
-        expect(page.locator("select[name=mode]")).to_be_hidden()
+    expect(line).to_contain_text("Words only: no text model installed")
+    how = line.get_by_role("button", name="How to get one")
+    how.focus()
+    page.keyboard.press("Enter")
+    for model in models.values():
+        expect(page.locator("dialog pre")).to_contain_text(f"docusearch pull {model['name']}")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(how).to_be_focused()
+
+
+def told(page, change):
+    """The page as it is when /health tells of its models and device what change makes of them."""
+    def answer(route):
+        reply = route.fetch()
+        health = reply.json()
+        change({model["kind"]: model for model in health["models"]}, health)
+        route.fulfill(response=reply, json=health)
+
+    page.route("**/health", answer)
+    page.reload()
+
+
+def test_status_line_shows_models_device_and_speed(page):
+    def ready(models, health):
+        for model in models.values():
+            model.update(state="ready", reason=None, precision="bf16", device="cpu")
+        models["visual"].update(waiting=3, pages_per_second=1.234)
+        models["text"].update(waiting=0, passages_per_second=99)
+        health["device"].update(requested="mps", kernels="avx512", reason="not built in")
+
+    told(page, ready)
+    line = page.locator("#status")
+    expect(line).to_contain_text("colpali-v1.2 bf16 · 1.2 pages/s")
+    expect(line).to_contain_text("all-MiniLM-L6-v2 bf16")
+    expect(line).not_to_contain_text("passages/s")  # it has nothing to do
+    expect(line).to_contain_text("device cpu, not mps")
+    expect(line.get_by_role("button")).to_have_count(0)
+    expect(page.locator("select[name=mode] option:disabled")).to_have_count(0)
+
+
+def test_a_refused_model_says_why_and_its_mode_cannot_be_chosen(page):
+    def broken(models, health):
+        health["status"] = "degraded"
+        models["visual"].update(state="failed", reason="config.json: no model_type")
+        models["text"].update(state="loading", reason="")
+
+    told(page, broken)
+    line = page.locator("#status")
+    expect(line).to_contain_text("degraded")
+    expect(line).to_contain_text("loading all-MiniLM-L6-v2")
+    line.get_by_role("button", name="Why").click()
+    expect(page.locator("dialog")).to_contain_text("config.json: no model_type")
+    page.keyboard.press("Escape")
+    options = page.locator("select[name=mode] option")
+    expect(options).to_have_text([
+        "Everything", "By meaning (the text model is loading)",
+        "By looks (the visual model could not be loaded)", "By words"])
+    expect(page.locator("select[name=mode] option:disabled")).to_have_count(2)
+
+
+def test_search_mode_is_chosen_and_stays_in_the_address(page):
+    add(page, text("twayblade.txt", "a twayblade in the shade"))
+    search(page, "twayblade")
+    mode = page.get_by_label("How to search")
+    expect(mode).to_have_value("hybrid")
+    expect(page.locator(".search-body > .summary")).to_contain_text("no text model is installed")
+    mode.select_option("lexical")
+    expect(page).to_have_url(re.compile(r"q=twayblade&mode=lexical$"))
+    expect(page.locator(".hit")).to_have_count(1)
+    expect(page.locator(".search-body > .summary")).not_to_contain_text("installed")
+    page.goto(page.url.replace("mode=lexical", "mode=visual"))
+    page.reload()
+    expect(page.locator(".search-body .notice")).to_contain_text("no visual model is installed")
+
+
+def test_hits_without_found_words_look_whole(page):
+    add(page, pdf("lady fern.pdf", [[(72, 700, 18, "adiantum and lady ferns")],
+                                    [(72, 700, 18, "adiantum again")]]))
+
+    def wordless(route):
+        reply = route.fetch()
+        found = reply.json()
+        for result in found["results"]:
+            result.update(highlights=[], boxes=[], score=0.01234)
+        found["results"][0]["text_preview"] = ""
+        route.fulfill(response=reply, json=found)
+
+    page.route("**/search", wordless)
+    search(page, "adiantum")
+    hits = page.locator(".hit")
+    expect(hits).to_have_count(2)
+    expect(hits.nth(0)).to_contain_text("Found by its looks")
+    expect(hits.nth(1).locator(".hit-passage")).to_contain_text("adiantum")
+    expect(hits.nth(0).locator(".hit-score")).to_have_text("0.012")
+    expect(page.locator(".hit img.loaded")).to_have_count(2)
+    expect(page.locator(".hit .box, .hit mark")).to_have_count(0)
+    hits.nth(1).locator(".hit-link").click()
+    expect(page.locator(".page img.loaded")).to_be_visible()
+    expect(page.locator(".viewer-hits li")).to_have_count(2)
+
+
+def test_a_job_tells_of_embedding(page):
+    """What the panel makes of the stages, whatever stages this server's jobs have."""
+    name = "maidenhair.pdf"
+    stages = [("embedding_visual", 3, 8, "Embedding page 3 of 8"),
+              ("embedding_text", 5, 40, "Embedding passages, page 5 of 40"),
+              ("embedding_text", 0, 0, "Embedding passages…"), ("storing", 8, 8, "Storing…")]
+    for i, (stage, at, of, words) in enumerate(stages):
+        page.evaluate("""async (job) => {
+          const jobs = await import('/jobs.js');
+          jobs.take(job);
+        }""", {"job_id": 990_000 + i, "doc_id": "0" * 64, "filename": f"{i} {name}",
+               "state": "processing", "stage": stage, "progress": 0.5, "page": at, "pages": of})
+        expect(row(page, f"{i} {name}").locator(".activity-state")).to_have_text(words)
 
 
 @pytest.mark.parametrize("width", [320, 390])
