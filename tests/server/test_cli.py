@@ -19,7 +19,7 @@ import inputs_pdf as pdfs
 from conftest import alive, stop_whole
 from running import PROGRAM, SLOW, Running, children_of, environment
 
-COMMANDS = ["serve", "add", "search", "list", "show", "rm", "jobs", "check"]
+COMMANDS = ["serve", "add", "search", "list", "show", "rm", "jobs", "check", "embed"]
 DOCUMENTS = {
     "harbour report.pdf": pdfs.good("Harbour report: the lighthouse was painted.",
                                     "Second page: nineteen buoys were replaced."),
@@ -121,6 +121,8 @@ def test_help(tmp_path):
     ["search", "words", "-n"], ["list", "-n"], ["list", "--sort"], ["jobs", "--state"],
     ["list", "--frobnicate"], ["add", "--frobnicate", "file"], ["show", "--frobnicate", "1"],
     ["search", "--frobnicate", "words"], ["serve", "--frobnicate"], ["rm", "-x", "12345678"],
+    ["embed"], ["embed", "--query"], ["embed", "--model", "x"], ["embed", "words"],
+    ["embed", "--query", "x", "--frobnicate"],
     ["list", "--worker-port"], ["list", "--worker-port", "high"], ["list", "--data-dir="],
 ], ids=" ".join)
 def test_usage_errors(tmp_path, arguments):
@@ -194,7 +196,10 @@ def test_search(shell):
     first = out.splitlines()[0]
     assert first.startswith("1. harbour report.pdf  page 2") and "\033" not in out
     assert "nineteen buoys were replaced" in out
-    assert re.match(r"1 results? in ", err) and "without" in err  # visual search needs a model
+    assert re.match(r"1 result in ", err)
+    assert "words only: no text model is installed; get one with `docusearch pull`" in err
+    _, err = shell.run("search", "--mode", "lexical", "nineteen", "buoys")
+    assert re.fullmatch(r"1 result in \d+ ms\n", err)
     reply = shell.json("search", "lighthouse")
     assert {hit["filename"] for hit in reply["results"]} == {"harbour report.pdf", "minutes.md"}
     assert shell.json("search", "lighthouse", "-painted")["results"][0]["filename"] == "minutes.md"
@@ -423,7 +428,15 @@ def test_check(empty):
     assert {"device", "sandbox", "office", "ocr", "disk", "data folder"} <= set(findings)
     assert "server" in findings or "port" in findings
     assert findings["device"]["verdict"] == "ok" and findings["device"]["fact"] == "cpu"
-    assert findings["text model"]["fact"] == findings["visual model"]["fact"] == "not_installed"
+    for kind in ("text", "visual"):
+        model = findings[f"{kind} model"]
+        assert model["fact"].endswith(": not_installed") and model["verdict"] == "note"
+        assert "docusearch pull " + model["fact"].split(":")[0] in model["advice"]
+    assert findings["device cpu"]["fact"] == "present"
+    assert findings["device mps"] == {"verdict": "note", "what": "device mps",
+                                      "fact": "not built in"}
+    assert re.fullmatch("auto: (fp32|bf16|int8)", findings["precision"]["fact"])
+    assert re.search(r"\d+ threads", findings["kernels"]["fact"])
     assert all(f["fact"] for f in reply["findings"]), "a finding without its fact"
     assert all(f.get("advice") for f in wrong), "what is wrong comes with what to do"
     plain = subprocess.run([PROGRAM, "check"], env=empty.env, capture_output=True, timeout=120)

@@ -109,6 +109,10 @@ def test_health(server):
         assert health["status"] == "healthy" and ISO.fullmatch(health["timestamp"])
         assert health["device"]["used"] == "cpu"
         assert {model["state"] for model in health["models"]} == {"not_installed"}
+        for model, name in zip(health["models"], ("vidore/colpali-v1.2",
+                                                  "sentence-transformers/all-MiniLM-L6-v2")):
+            assert (model["name"], model["precision"]) == (name, None) and model["reason"]
+            assert model["waiting"] == model["embedded"] == 0
         assert health["vector_spaces"] == []
         assert health["store"] == {"kind": "embedded", "reachable": True}
         assert health["sandbox"]["level"] and health["disk_free_bytes"] > 0
@@ -476,4 +480,3 @@ def test_unknown_paths_and_methods(server):
     for path in ("/..%2f..%2fetc/passwd", "/%2e%2e/etc/passwd", "//etc/passwd", "/index.html/..",
                  "/%00", "/%ff", "/a%"):
         assert server.request("GET", path).status in (400, 404), path
-    assert server.get("/v1/models").status == 404

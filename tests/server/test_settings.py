@@ -245,7 +245,9 @@ def test_device(start):
     assert "Using device: cpu" in server.log and "Warning" not in server.log
     server = start(name="data2", DEVICE="mps")
     assert "Warning: Requested device 'mps' not available, falling back to CPU" in server.log
-    assert server.get("/health").json["device"] == {"requested": "mps", "used": "cpu"}
+    device = server.get("/health").json["device"]
+    assert (device["requested"], device["used"]) == ("mps", "cpu")
+    assert device["reason"] and device["kernels"] and device["processor"] and device["threads"] >= 1
 
 
 def test_device_strict(tmp_path):
