@@ -89,12 +89,14 @@ static uint32_t best_place(const struct answer *answer) {
             best_i = i;
         }
     }
-    return answer->n_found > 0 ? answer->found[best_i].start : 0;
+    return answer->n_found > 0 ? answer->found[best_i].start : answer->begin;
 }
 
 /* Where the preview begins: a little before the best place. */
 static uint32_t preview_start(const struct answer *answer, uint32_t text_len) {
     uint32_t at = best_place(answer);
+    if (answer->n_found == 0 && answer->begin > 0)
+        return answer->begin;
     if (text_len <= PREVIEW_BYTES)
         return 0;
     uint32_t start = at > PREVIEW_BYTES / 5 ? at - PREVIEW_BYTES / 5 : 0;
@@ -207,6 +209,24 @@ static bool load_chunk(struct answer *out, struct arena *arena, const struct lex
     return true;
 }
 
+/* A passage of several pages, seen from one of them: what was found elsewhere is of no account. */
+static void keep_page(struct answer *answer, int page) {
+    int n_kept = 0;
+    for (int i = 0; i < answer->n_found; i++) {
+        uint32_t first, last;
+        words_of_range(&first, &last, answer, answer->found[i]);
+        if (first == last || (int)answer->words[first].page_i + 1 == page)
+            answer->found[n_kept++] = answer->found[i];
+    }
+    answer->n_found = n_kept;
+    for (uint32_t w = 0; w < answer->n_words; w++) {
+        if ((int)answer->words[w].page_i + 1 == page) {
+            answer->begin = answer->words[w].off;
+            break;
+        }
+    }
+}
+
 /* Of the passages that stand on the page, the one with most of the words; else the first that
  * begins there. */
 static bool load_page(struct answer *out, struct arena *arena, struct corpus *corpus,
@@ -221,6 +241,7 @@ static bool load_page(struct answer *out, struct arena *arena, struct corpus *co
         one.chunk = chunks[i];
         if (!mark_answer(&one, arena, query, err))
             return false;
+        keep_page(&one, page);
         int rank = 2 * one.n_found + (chunks[i].first_page == page);
         if (rank <= best_rank)
             continue;

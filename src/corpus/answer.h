@@ -27,6 +27,7 @@ struct answer {
     int n_found;
     struct doc_word *words; /* placed, of the chunk */
     uint32_t n_words;
+    uint32_t begin; /* bytes of the chunk's text: where its preview begins if nothing was found */
     int page;
 };
 /* *found false: removed since, or the words stand on pages that the filter leaves out. */

@@ -19,6 +19,8 @@ struct index_space {
     bool late;
     char *name;
     int fd;
+    struct lock syncing;   /* LOCK_READ, over broken and the sync itself */
+    bool broken;           /* a sync failed: what it did not bring to the disk is not known */
     int64_t end;           /* vectors that have a place; under the index's lock */
     struct index_map *map; /* the newest; NULL: none yet. Under the index's lock */
     struct index_space *next;

@@ -304,6 +304,7 @@ bool index_space_open(struct index_space **out, struct index *index, const struc
     space->late = row.late;
     space->name = mem_strdup(row.name);
     space->fd = fd;
+    lock_init(&space->syncing, LOCK_READ);
     space->end = row.end;
     *out = space;
     return true;
@@ -314,6 +315,7 @@ void index_space_close(struct index_space *space) {
         return;
     if (space->fd >= 0)
         close(space->fd);
+    lock_fini(&space->syncing);
     mem_free(space->name);
     mem_free(space);
 }

@@ -59,12 +59,32 @@ int64_t index_writer_count(const struct index_writer *writer) {
     return (int64_t)(writer->rows.len / sizeof(struct vector_row));
 }
 
+/* The system tells of a failed sync once, and to one caller; the bytes lost may be another's. So
+ * they take turns, and after a failure none is told that its bytes are safe until the file is
+ * opened anew. */
+static bool sync_space(struct index_space *space, struct error *err) {
+    int failed = 0;
+    lock_take(&space->syncing);
+    bool ok = !space->broken;
+    if (ok && fdatasync(space->fd) != 0) {
+        failed = errno;
+        space->broken = true;
+        ok = false;
+    }
+    lock_drop(&space->syncing);
+    if (failed)
+        log_error("vectors of %s: %s; no more are taken until a restart", space->name,
+                  strerror(failed));
+    return ok || error_set_code(err, ERROR_IO, "storage_error",
+                                "the file of vectors had an i/o error; none are taken until a "
+                                "restart");
+}
+
 bool index_writer_sync(struct index_writer *writer, struct error *err) {
     if (!writer->unsynced)
         return true;
-    /* What a failed sync did not bring to the disk is not known: its rows never commit. */
-    if (fdatasync(writer->space->fd) != 0)
-        return error_set_errno(err, errno, "a file of vectors");
+    if (!sync_space(writer->space, err))
+        return false;
     writer->unsynced = false;
     fault_point("embedded");
     return true;

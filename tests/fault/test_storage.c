@@ -33,12 +33,19 @@ static bool put(struct store_tx *tx, int n, const char *text, int n_chunks, stru
     struct document_row row = {.filename = "f", .added_ms = n, .ready_ms = 1, .n_pages = 1};
     struct page_row page = {.width_pt = 1, .height_pt = 1};
     struct chunk_row chunks[N_BIG] = {0};
+    struct vector_row vectors[N_BIG];
+    struct space_row space;
     bool existed;
     name_id(row.doc_id, n);
-    for (int i = 0; i < n_chunks; i++)
+    for (int i = 0; i < n_chunks; i++) {
         chunks[i] = (struct chunk_row){.ordinal = i, .text = text, .places = "p", .places_len = 1};
+        vectors[i] = (struct vector_row){VECTORS_CHUNK, i, n * 1000 + i, 1};
+    }
     return store_put_document(tx, &existed, &row, err) &&
-           (n_chunks == 0 || store_put_reading(tx, &row, &page, chunks, n_chunks, err));
+           (n_chunks == 0 ||
+            (store_put_reading(tx, &row, &page, chunks, n_chunks, err) &&
+             store_put_space(tx, &space, "space", 8, false, err) &&
+             store_put_vectors(tx, space.space, row.doc_id, vectors, n_chunks, err)));
 }
 
 /* One step in its transaction. */
@@ -92,6 +99,28 @@ static bool run_step(struct store *store, int step, struct error *err) {
     return false;
 }
 
+static bool describe_vector(void *ctx, const char *doc_id, const struct vector_row *row) {
+    buf_printf(ctx, "vector %ld %d %lld; ", strtol(doc_id, NULL, 16), row->item,
+               (long long)row->first);
+    return true;
+}
+
+static void describe_vectors(struct buf *out, struct store *store, struct arena *arena) {
+    struct error err;
+    struct space_row *spaces;
+    int n;
+    if (!store_list_spaces(&spaces, &n, arena, store, &err))
+        fail_msg("%s", err.text);
+    for (int i = 0; i < n; i++) {
+        buf_printf(out, "space %s: %lld items, %lld vectors, to %lld; ", spaces[i].name,
+                   (long long)spaces[i].n_items, (long long)spaces[i].n_vectors,
+                   (long long)spaces[i].end);
+        if (!store_visit_vectors(store, spaces[i].space, VECTORS_CHUNK, NULL, describe_vector, out,
+                                 &err))
+            fail_msg("%s", err.text);
+    }
+}
+
 /* All that can be seen of the store, in words. */
 static char *describe(struct store *store) {
     struct error err;
@@ -109,6 +138,7 @@ static char *describe(struct store *store) {
             buf_printf(&out, " %ld", strtol(hits[h].doc_id, NULL, 16));
         buf_puts(&out, "; ");
     }
+    describe_vectors(&out, store, arena);
     struct document_row *rows;
     int n;
     int64_t total;
