@@ -1,6 +1,7 @@
 #!/bin/sh
-# The main job, from nothing: makes the sample documents, starts the server, reads the samples into
-# it, asks three questions. With a terminal it keeps serving until Ctrl-C, else it stops the server.
+# The main job, from nothing: makes the sample documents, gets the text model, starts the server,
+# reads the samples into it, asks three questions. With a terminal it keeps serving until Ctrl-C, else
+# it stops the server.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,11 @@ say() { printf '\n== %s\n' "$*"; }
 say "Making the sample documents"
 scripts/make-samples.sh
 mkdir -p "$DATA_DIR"
+
+say "Getting the text model"
+if ! scripts/fetch-text-model.sh; then
+    echo "No text model could be had: search goes by words alone. The next run tries again."
+fi
 
 say "Starting the server"
 : >"$log"

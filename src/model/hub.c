@@ -18,7 +18,7 @@
 #define STALL_MS 10000
 #define TRIES 5 /* without a byte between them */
 #define FIRST_PAUSE_MS 500
-#define MAX_LISTING ((size_t)32 << 20)
+#define MAX_LISTING ((size_t)16 << 20)
 #define MAX_SIBLINGS 100000
 #define MAX_SMALL_BYTES ((int64_t)256 << 20) /* of what is not weights */
 #define MAX_BYTES ((int64_t)1 << 42)
@@ -302,7 +302,7 @@ static bool check_kind(const struct hub_listing *listing, const char *name, stru
                    is_listed(&listing->files, "adapter_model.safetensors");
     bool weights = is_listed(&listing->files, "model.safetensors") ||
                    is_listed(&listing->files, "model.safetensors.index.json");
-    if (adapter && !weights)
+    if (adapter)
         return true;
     const char *lacks = !is_listed(&listing->files, "config.json")      ? "config.json"
                         : !weights                                      ? "model.safetensors"

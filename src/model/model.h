@@ -18,7 +18,7 @@
 struct model_place {
     const char *name;   /* as asked */
     const char *folder; /* absolute; "" when not installed */
-    const char *origin; /* "folder", "models_dir", "hub_cache" */
+    const char *origin; /* "folder", "models_dir", "hub_cache"; "" when no part of it is anywhere */
     bool installed;     /* complete: every file that its index names is there, whole */
     const char
         *problem; /* "" or what is wrong: "not installed", "model.safetensors: half fetched" */
@@ -43,14 +43,18 @@ struct pull_progress {
 /* Fetches what the model needs from HF_ENDPOINT into MODELS_DIR: each file to <name>.part, resumed
  * by range, its SHA-256 (LFS files) or git blob id checked, then renamed; last of all
  * `docusearch.json` (files, sizes, hashes, revision), without which a folder counts as half
- * fetched. A model already complete, also in the hub's cache, is left as it is. Takes the base
- * model of an adapter with it. ERROR_IO hub_unreachable, ERROR_MISSING no_such_model,
- * ERROR_CONFLICT token_needed, ERROR_INPUT checksum_mismatch, ERROR_IO offline (HF_HUB_OFFLINE). */
+ * fetched. A model already complete, also in the hub's cache, is left as it is, unless a revision
+ * is named. Takes the base model of an adapter with it. ERROR_IO hub_unreachable, hub_error,
+ * bad_certificate, offline (HF_HUB_OFFLINE), disk_full; ERROR_MISSING no_such_model,
+ * no_such_revision; ERROR_CONFLICT token_needed, cancelled; ERROR_BUSY being_changed (by another
+ * process); ERROR_INPUT checksum_mismatch, bad_listing, bad_model; ERROR_UNSUPPORTED not_a_model
+ * (no safetensors, say). */
 bool model_pull(struct model_place *out, struct arena *arena, const struct settings *settings,
                 const char *name, const char *revision /* NULL: main */,
                 const struct pull_progress *progress, struct error *err);
 /* Takes a folder's files (of a package, say) as the model `name`: checked, then copied under
- * MODELS_DIR as pull would have left them. */
+ * MODELS_DIR as pull would have left them; what was there goes. An adapter is taken without its
+ * base: see out->installed. */
 bool model_adopt(struct model_place *out, struct arena *arena, const struct settings *settings,
                  const char *name, const char *folder, struct error *err);
 

@@ -275,21 +275,28 @@ static bool add_file(struct place_files *to, const struct place_files *from, con
     return false;
 }
 
-/* Which weights: a module's own; of the model model.safetensors, else what its index names. */
+static bool is_adapter(const struct place_files *files) {
+    struct place_file found[2];
+    struct place_files adapter = {.items = found};
+    return add_file(&adapter, files, "adapter_config.json") &&
+           add_file(&adapter, files, "adapter_model.safetensors");
+}
+
+/* Which weights: a module's own; of an adapter its own; else model.safetensors, or what its index
+ * names. */
 static bool choose_weights(struct place_files *out, struct pull *p, struct error *err) {
     const struct place_files *all = &p->listing.files;
     *out = (struct place_files){
         .items = arena_alloc(p->arena, (size_t)(all->n + 1) * sizeof *out->items)};
     for (int i = 0; i < all->n; i++) {
-        const char *path = all->items[i].path;
-        if (place_is_weights(path) && (strchr(path, '/') || strncmp(path, "adapter_", 8) == 0))
-            add_file(out, all, path);
+        if (place_is_weights(all->items[i].path) && strchr(all->items[i].path, '/'))
+            add_file(out, all, all->items[i].path);
     }
     struct place_files shards;
     const char *problem;
-    int64_t size_bytes;
-    if (add_file(out, all, "model.safetensors") ||
-        !place_stat(&size_bytes, p->arena, p->dir, "model.safetensors.index.json"))
+    if (is_adapter(all))
+        return add_file(out, all, "adapter_model.safetensors");
+    if (add_file(out, all, "model.safetensors"))
         return true;
     if (!place_shards(&shards, &problem, p->arena, p->dir))
         return error_set_code(err, ERROR_INPUT, "bad_model", "%s: %s", p->name, problem);

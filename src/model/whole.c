@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_JSON ((size_t)64 << 20)
-#define MAX_WEIGHTS_HEADER ((uint64_t)100 << 20) /* as the safetensors library */
+#define MAX_JSON ((size_t)16 << 20)
+#define MAX_WEIGHTS_HEADER ((uint64_t)16 << 20) /* some 100 bytes a tensor */
 #define INDEX "model.safetensors.index.json"
 
 struct folder {
@@ -240,7 +240,8 @@ static const char *object_problem(const struct folder *f, const char *file) {
 }
 
 static bool is_adapter(const struct folder *f) {
-    return has(f, "adapter_config.json") && !has(f, "model.safetensors") && !has(f, INDEX);
+    return has(f, "adapter_config.json") &&
+           (has(f, "adapter_model.safetensors") || !has(f, "config.json"));
 }
 
 const char *place_base(struct arena *arena, const char *folder) {

@@ -59,26 +59,30 @@ class Hub:
         self.models = {}     # (name, revision) -> Model
         self.gated = {}      # name -> the token that opens it
         self.faults = {}
-        self.requests = []   # (port's word, path, headers) as they come
+        self.requests = []   # ("hub" or "cdn", path, headers) as they come
         self.listing = None  # a function over the listing before it is sent
         self.hashes = True   # the listing says sizes and hashes when asked
         self.sent = 0        # bytes of files
         self.ending = threading.Event()
-        self.near = self.serve("hub")
-        self.far = self.serve("cdn")
+        self.near = self.serve()
+        self.far = self.serve()
         self.url = f"http://127.0.0.1:{self.near.server_port}"
 
-    def serve(self, word):
+    def serve(self):
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                path = urllib.parse.unquote(self.path)
-                hub.requests.append((word, path, dict(self.headers)))
+                # As a proxy, it is asked for whole addresses, and stands for their hosts too.
+                url = urllib.parse.urlsplit(self.path)
+                path = urllib.parse.unquote(self.path.removeprefix(f"{url.scheme}://{url.netloc}"))
+                port = url.port or self.server.server_port
+                at = "cdn" if port == hub.far.server_port else "hub"
+                hub.requests.append((at, path, dict(self.headers)))
                 try:
-                    (hub.answer if word == "hub" else hub.answer_far)(self, path)
+                    (hub.answer if at == "hub" else hub.answer_far)(self, path)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 

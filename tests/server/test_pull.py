@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from conftest import stop_whole
 from hub import TEXT_MODEL, UNWANTED, Hub, safetensors
 from running import PROGRAM, SLOW, environment
 
@@ -386,6 +387,26 @@ def test_offline_and_unreachable(models, hub):
         assert models.refused(HF_ENDPOINT=endpoint)[0] == "invalid"
 
 
+def test_proxies_of_the_environment(models, hub):
+    """They are used, but not for a hub of this machine; one that refuses is not waited for."""
+    hub.add(NAME)
+    dead = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+    models.run("pull", **dead)
+    models.run("rm-model", NAME)
+    hub.requests.clear()
+    models.run("pull", HF_ENDPOINT="http://hub.invalid", http_proxy=hub.url, HF_TOKEN="secret")
+    assert models.holds(TEXT_MODEL)["source"] == "http://hub.invalid"
+    assert {headers["Host"] for word, _, headers in hub.requests if word == "hub"} == {
+        "hub.invalid"}
+    assert {headers.get("Authorization") for word, _, headers in hub.requests
+            if word == "cdn"} == {None}
+    begun = time.monotonic()
+    for proxy in (dead, {"https_proxy": hub.url}):  # the double knows no CONNECT
+        code, _ = models.refused("a/b", HF_ENDPOINT="https://hub.invalid", **proxy)
+        assert code == "hub_unreachable"
+    assert time.monotonic() - begun < 3 * SLOW
+
+
 def test_two_at_once_do_not_write_together(models, hub):
     hub.add(NAME)
     hub.faults = {WEIGHTS: [("stall", 5000)]}
@@ -552,6 +573,17 @@ def test_an_adapter_comes_with_its_base(models, hub):
     models.run("pull", "tests/adapter")
     assert models.state("tests/adapter")[0] == "installed"
     assert not [path for _, path, _ in hub.requests if "tests/adapter" in path]
+
+
+def test_an_adapter_beside_whole_weights(models, hub):
+    """Only the adapter's own weights are fetched; the model is the base's."""
+    hub.add("tests/adapter", {**TEXT_MODEL, **adapter()})
+    hub.add("tests/base", TEXT_MODEL)
+    models.run("pull", "tests/adapter")
+    files = {**TEXT_MODEL, **adapter()}
+    del files[WEIGHTS]
+    models.holds(files, "tests/adapter")
+    assert models.state("tests/adapter") == ("installed", "")
 
 
 @pytest.mark.parametrize("base,code", [
@@ -721,6 +753,19 @@ def test_an_adapter_is_taken_before_its_base(models, tmp_path):
     assert "its base model tests/base: not installed" in err
     models.run("pull", "tests/base", "--from", str(write(tmp_path / "b", TEXT_MODEL)))
     assert models.state("tests/adapter") == ("installed", "")
+
+
+def test_a_running_server_is_spoken_of(models, hub, start):
+    """It looks for models when it starts, and the command says so."""
+    hub.add(NAME)
+    server = start(**{name: models.env[name] for name in ("HF_HOME", "HF_ENDPOINT", "TEXT_MODEL")})
+    assert server.data_dir == models.dir.parent
+    said = f"the server at {server.url} uses it once it is started again"
+    assert said in models.run("pull")[1]
+    assert said not in models.run("pull")[1]  # nothing new came
+    stop_whole(server)
+    models.run("rm-model", NAME)
+    assert said not in models.run("pull")[1]
 
 
 def test_removal_spares_what_a_link_leads_to(models, tmp_path):
