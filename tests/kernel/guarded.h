@@ -35,6 +35,11 @@ static inline float random_normal(uint64_t *state) {
  * end of the block, so that reading past it is seen too. */
 #define GUARD_BYTES 260
 #define GUARD_VALUE 0xa5
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 #if defined(__SANITIZE_ADDRESS__)
 #define GUARD_AFTER 0
 #else
@@ -75,7 +80,7 @@ struct instruction_set {
     const char *name;
     unsigned features;
 };
-static inline int instruction_sets(struct instruction_set out[4]) {
+static inline int instruction_sets(struct instruction_set out[5]) {
     unsigned all = cpu_features(), avx512 = CPU_AVX2 | CPU_AVX512;
     int n = 0;
     out[n++] = (struct instruction_set){"plain", 0};
@@ -85,12 +90,17 @@ static inline int instruction_sets(struct instruction_set out[4]) {
         out[n++] = (struct instruction_set){"avx512", avx512};
     if (all & ~avx512)
         out[n++] = (struct instruction_set){"all", all};
+#if defined(AMX_EMULATED)
+    if ((all & CPU_AVX512_BF16) && !(all & CPU_AMX_BF16))
+        out[n++] = (struct instruction_set){"emulated amx", all | CPU_AMX_BF16};
+#endif
     return n;
 }
 
-static inline double seconds_now(void) {
+/* Of this thread on a processor, so that other programs' work does not count. */
+static inline double seconds_spent(void) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 

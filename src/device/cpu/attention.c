@@ -5,11 +5,12 @@
  * al. 2022, algorithm 1). All products, sums and the softmax are fp32; where the table's elements
  * are bf16, queries, keys, values and softmax's numerators are rounded to it first.
  *
- * An operation has two passes over the pool. The first packs keys and values of each sequence and
- * key/value head, once for all query heads that share them; the second does the blocks. Scores are
- * powers of two: the scale and log2 e are multiplied into the queries. */
+ * An operation has two passes over the pool. The first reads the rows in order and packs the
+ * queries, keys and values of every head, keys and values once for all query heads that share
+ * them; the second does the blocks. Scores are powers of two: the scale and log2 e are multiplied
+ * into the queries. */
 #include "device/cpu/attention.h"
-#include "device/cpu/memory.h"
+#include "device/cpu/gemm_internal.h"
 
 #include <assert.h>
 #include <float.h>
@@ -17,8 +18,10 @@
 #include <math.h>
 #include <string.h>
 
-#define QUERY_BLOCK 48 /* rows: a multiple of what every kernel holds in registers */
-#define KEY_BLOCK 256  /* a multiple of every table's lanes and depth_step */
+/* Rows: multiples of every table's lanes, depth_step and row_step. */
+#define QUERY_BLOCK 64
+#define KEY_BLOCK 256
+#define PACK_BLOCK 64
 
 /* ---- plain C ---- */
 
@@ -97,6 +100,8 @@ static const struct attention_kernels plain = {
 const struct attention_kernels *attention_kernels_for(unsigned features, enum precision precision) {
 #if defined(__x86_64__)
     bool pairs = precision == PRECISION_BF16 || precision == PRECISION_INT8;
+    if (pairs && (features & CPU_AVX512_BF16) && (features & CPU_AMX_BF16))
+        return &attention_amx;
     if (pairs && (features & CPU_AVX512_BF16))
         return &attention_avx512_bf16;
     if (features & CPU_AVX512)
@@ -109,14 +114,15 @@ const struct attention_kernels *attention_kernels_for(unsigned features, enum pr
     return &plain;
 }
 
-/* ---- blocks ---- */
+/* ---- packing ---- */
 
-/* One sequence: its rows, where its packed keys and values begin, and the first of its parts in
- * each pass. Keys of one head take key_bytes, values value_bytes. */
+/* One sequence: its rows, where its packed heads begin, and the first of its parts in each pass.
+ * Packed are the queries of all heads, then keys and values of one key/value head after another. */
 struct stretch {
     int64_t row;
-    int n, n_padded;
-    size_t packed, key_bytes, value_bytes;
+    int n, n_padded; /* n_padded: a multiple of lanes, depth_step and row_step */
+    char *queries, *keys;
+    size_t query_bytes, key_bytes, value_bytes; /* a head */
     int first_packing, first_block;
 };
 
@@ -130,16 +136,24 @@ struct attention {
     int dim, depth, n_value_panels; /* of a head: its size, padded; and in panels */
     struct stretch *stretches;
     int n_stretches, n_packings, n_blocks;
-    char *packed, *scratch;
-    size_t scratch_bytes; /* a thread */
+    char *workspaces;
+    size_t workspace_bytes; /* a thread */
 };
 
 static int round_up(int n, int step) {
     return (n + step - 1) / step * step;
 }
 
+static int least(int a, int b) {
+    return a < b ? a : b;
+}
+
 static size_t panel_bytes(const struct attention *op, int depth) {
     return (size_t)depth * (size_t)op->kernels->lanes * (size_t)op->kernels->element_bytes;
+}
+
+static size_t row_bytes(const struct attention *op) {
+    return (size_t)op->depth * (size_t)op->kernels->element_bytes;
 }
 
 /* The stretch that part i of a pass belongs to: the last that begins at or before it. */
@@ -156,90 +170,111 @@ static const struct stretch *stretch_of(const struct attention *op, int i, bool 
     return &op->stretches[low];
 }
 
-static char *keys_of(const struct attention *op, const struct stretch *stretch, int kv_head) {
-    return op->packed + stretch->packed +
-           (size_t)kv_head * (stretch->key_bytes + stretch->value_bytes);
+static char *keys_of(const struct stretch *stretch, int kv_head) {
+    return stretch->keys + (size_t)kv_head * (stretch->key_bytes + stretch->value_bytes);
 }
 
-/* Part i of the first pass: KEY_BLOCK rows of one key/value head. */
+static void pack_queries(const struct attention *op, const struct stretch *stretch, int first,
+                         int end, int padded) {
+    float factor = op->shape->scale * (float)M_LOG2E;
+    for (int row = first; row < padded; row++) {
+        const float *in = op->qkv + (stretch->row + row) * op->qkv_stride;
+        for (int head = 0; head < op->shape->n_heads; head++) {
+            char *out = stretch->queries + (size_t)head * stretch->query_bytes +
+                        (size_t)row * row_bytes(op);
+            if (row < end)
+                op->kernels->pack_row(out, in + head * op->dim, factor, op->dim, op->depth);
+            else
+                memset(out, 0, row_bytes(op));
+        }
+    }
+}
+
+static void pack_keys(const struct attention *op, const struct stretch *stretch, int first, int end,
+                      int padded) {
+    int lanes = op->kernels->lanes;
+    for (int key = first; key < padded; key += lanes) {
+        int n = key < end ? least(end - key, lanes) : 0;
+        const float *keys = op->qkv + (stretch->row + (n ? key : first)) * op->qkv_stride +
+                            (int64_t)op->shape->n_heads * op->dim;
+        for (int head = 0; head < op->shape->n_kv_heads; head++) {
+            char *panel = keys_of(stretch, head) +
+                          (size_t)(key / lanes) * panel_bytes(op, op->depth);
+            op->kernels->pack_keys(panel, keys + head * op->dim, op->qkv_stride, n, op->dim,
+                                   op->depth);
+        }
+    }
+}
+
+/* Part i of the first pass: PACK_BLOCK rows, and what pads the last of them. */
 static void pack_part(void *ctx, int i, int thread) {
     const struct attention *op = ctx;
-    const struct attention_kernels *kernels = op->kernels;
     (void)thread;
     const struct stretch *stretch = stretch_of(op, i, true);
-    int n_parts = (stretch->n + KEY_BLOCK - 1) / KEY_BLOCK;
-    int kv_head = (i - stretch->first_packing) / n_parts;
-    int first = (i - stretch->first_packing) % n_parts * KEY_BLOCK;
-    int end = first + KEY_BLOCK < stretch->n ? first + KEY_BLOCK : stretch->n;
-
-    const float *keys = op->qkv + stretch->row * op->qkv_stride +
-                        ((int64_t)op->shape->n_heads + kv_head) * op->dim;
-    const float *values = keys + (int64_t)op->shape->n_kv_heads * op->dim;
-    char *packed_keys = keys_of(op, stretch, kv_head);
-    char *packed_values = packed_keys + stretch->key_bytes;
-    int padded = first + KEY_BLOCK < stretch->n_padded ? first + KEY_BLOCK : stretch->n_padded;
-    for (int key = first; key < padded; key += kernels->lanes) {
-        int n = key >= end ? 0 : end - key < kernels->lanes ? end - key : kernels->lanes;
-        kernels->pack_keys(
-            packed_keys + (size_t)(key / kernels->lanes) * panel_bytes(op, op->depth),
-            n ? keys + key * op->qkv_stride : keys, op->qkv_stride, n, op->dim, op->depth);
+    int first = (i - stretch->first_packing) * PACK_BLOCK;
+    int end = least(first + PACK_BLOCK, stretch->n);
+    int padded = least(first + PACK_BLOCK, stretch->n_padded);
+    pack_queries(op, stretch, first, end, padded);
+    pack_keys(op, stretch, first, end, padded);
+    const float *values = op->qkv + (stretch->row + first) * op->qkv_stride +
+                          ((int64_t)op->shape->n_heads + op->shape->n_kv_heads) * op->dim;
+    for (int head = 0; head < op->shape->n_kv_heads; head++) {
+        char *panels = keys_of(stretch, head) + stretch->key_bytes + panel_bytes(op, first);
+        op->kernels->pack_values(panels, panel_bytes(op, stretch->n_padded),
+                                 values + head * op->dim, op->qkv_stride, end - first, op->dim,
+                                 padded - first);
     }
-    kernels->pack_values(packed_values + panel_bytes(op, first), panel_bytes(op, stretch->n_padded),
-                         values + first * op->qkv_stride, op->qkv_stride, end - first, op->dim,
-                         padded - first);
 }
 
-/* What one thread works in. */
+/* ---- blocks ---- */
+
+/* What one thread works in: rows of KEY_BLOCK scores and numerators, and of sums over values. */
 struct workspace {
-    char *queries, *numerators; /* QUERY_BLOCK rows of depth, and of KEY_BLOCK, elements */
-    float *scores, *sums;       /* QUERY_BLOCK rows of KEY_BLOCK, and of value panels, floats */
+    float *scores, *sums;
+    char *numerators;
     float max[QUERY_BLOCK], sum[QUERY_BLOCK];
 };
 
+static int sums_stride(const struct attention *op) {
+    return op->n_value_panels * op->kernels->lanes;
+}
+
 static size_t workspace_bytes(const struct attention *op) {
-    size_t elements = QUERY_BLOCK * ((size_t)op->depth + KEY_BLOCK);
-    size_t floats = QUERY_BLOCK *
-                    (KEY_BLOCK + (size_t)op->n_value_panels * (size_t)op->kernels->lanes);
-    size_t bytes = elements * (size_t)op->kernels->element_bytes + floats * sizeof(float);
-    return (bytes + 63) & ~(size_t)63;
+    return QUERY_BLOCK * (KEY_BLOCK * (sizeof(float) + (size_t)op->kernels->element_bytes) +
+                          (size_t)sums_stride(op) * sizeof(float));
 }
 
 static void workspace_init(struct workspace *work, const struct attention *op, int thread) {
-    size_t element = (size_t)op->kernels->element_bytes;
-    char *at = op->scratch + (size_t)thread * op->scratch_bytes;
+    char *at = op->workspaces + (size_t)thread * op->workspace_bytes;
     work->scores = (float *)at;
-    at += sizeof(float) * QUERY_BLOCK * KEY_BLOCK;
-    work->numerators = at;
-    at += element * QUERY_BLOCK * KEY_BLOCK;
-    work->sums = (float *)at;
-    at += sizeof(float) * QUERY_BLOCK * (size_t)op->n_value_panels * (size_t)op->kernels->lanes;
-    work->queries = at;
+    work->numerators = at + QUERY_BLOCK * KEY_BLOCK * sizeof(float);
+    work->sums = (float *)(work->numerators +
+                           QUERY_BLOCK * KEY_BLOCK * (size_t)op->kernels->element_bytes);
     for (int row = 0; row < QUERY_BLOCK; row++) {
         work->max[row] = -FLT_MAX;
         work->sum[row] = 0;
     }
 }
 
+/* n_rows of queries with the keys from `first` on. */
 static void keys_block(struct workspace *work, const struct attention *op,
-                       const struct stretch *stretch, const char *keys, int first, int n_rows,
-                       int n_padded_rows) {
+                       const struct stretch *stretch, const char *queries, const char *keys,
+                       int first, int n_rows) {
     const struct attention_kernels *kernels = op->kernels;
-    int n = stretch->n - first < KEY_BLOCK ? stretch->n - first : KEY_BLOCK;
-    int depth = round_up(n, kernels->depth_step);
-    int sums_stride = op->n_value_panels * kernels->lanes;
-    size_t element = (size_t)kernels->element_bytes;
-    kernels->product(work->scores, KEY_BLOCK, work->queries, op->depth,
-                     keys + (size_t)(first / kernels->lanes) * panel_bytes(op, op->depth),
-                     panel_bytes(op, op->depth), n_padded_rows,
+    int n = least(stretch->n - first, KEY_BLOCK), depth = round_up(n, kernels->depth_step);
+    int n_padded_rows = round_up(n_rows, kernels->row_step);
+    size_t panel = panel_bytes(op, op->depth), element = (size_t)kernels->element_bytes;
+    kernels->product(work->scores, KEY_BLOCK, queries, op->depth,
+                     keys + (size_t)(first / kernels->lanes) * panel, panel, n_padded_rows,
                      round_up(n, kernels->lanes) / kernels->lanes, op->depth, false);
     for (int row = 0; row < n_rows; row++) {
         float lower = kernels->soften(work->numerators + (size_t)row * KEY_BLOCK * element,
                                       work->scores + row * KEY_BLOCK, &work->max[row],
                                       &work->sum[row], n, depth);
         if (first > 0 && lower != 1)
-            op->rows->scale(work->sums + row * sums_stride, lower, sums_stride);
+            op->rows->scale(work->sums + row * sums_stride(op), lower, sums_stride(op));
     }
-    kernels->product(work->sums, sums_stride, work->numerators, KEY_BLOCK,
+    kernels->product(work->sums, sums_stride(op), work->numerators, KEY_BLOCK,
                      keys + stretch->key_bytes + panel_bytes(op, first),
                      panel_bytes(op, stretch->n_padded), n_padded_rows, op->n_value_panels, depth,
                      first > 0);
@@ -248,36 +283,26 @@ static void keys_block(struct workspace *work, const struct attention *op,
 /* Part i of the second pass: QUERY_BLOCK rows of one head, over all keys. */
 static void block_part(void *ctx, int i, int thread) {
     const struct attention *op = ctx;
-    const struct attention_kernels *kernels = op->kernels;
     const struct stretch *stretch = stretch_of(op, i, false);
     int n_parts = (stretch->n + QUERY_BLOCK - 1) / QUERY_BLOCK;
     int head = (i - stretch->first_block) / n_parts;
     int first = (i - stretch->first_block) % n_parts * QUERY_BLOCK;
-    int n_rows = stretch->n - first < QUERY_BLOCK ? stretch->n - first : QUERY_BLOCK;
-    int n_padded_rows = round_up(n_rows, kernels->row_step);
+    int n_rows = least(stretch->n - first, QUERY_BLOCK);
 
     struct workspace work;
     workspace_init(&work, op, thread);
-    size_t element = (size_t)kernels->element_bytes;
-    size_t query_bytes = (size_t)op->depth * element;
-    const float *queries = op->qkv + (stretch->row + first) * op->qkv_stride +
-                           (int64_t)head * op->dim;
-    for (int row = 0; row < n_rows; row++)
-        kernels->pack_row(work.queries + (size_t)row * query_bytes, queries + row * op->qkv_stride,
-                          op->shape->scale * (float)M_LOG2E, op->dim, op->depth);
-    size_t n_extra = (size_t)(n_padded_rows - n_rows);
-    memset(work.queries + (size_t)n_rows * query_bytes, 0, n_extra * query_bytes);
-    memset(work.numerators + (size_t)n_rows * KEY_BLOCK * element, 0,
-           n_extra * KEY_BLOCK * element);
-
-    int group = op->shape->n_heads / op->shape->n_kv_heads;
-    const char *keys = keys_of(op, stretch, head / group);
+    size_t numerator_bytes = KEY_BLOCK * (size_t)op->kernels->element_bytes;
+    memset(work.numerators + (size_t)n_rows * numerator_bytes, 0,
+           (size_t)(round_up(n_rows, op->kernels->row_step) - n_rows) * numerator_bytes);
+    const char *queries = stretch->queries + (size_t)head * stretch->query_bytes +
+                          (size_t)first * row_bytes(op);
+    const char *keys = keys_of(stretch, head / (op->shape->n_heads / op->shape->n_kv_heads));
     for (int key = 0; key < stretch->n; key += KEY_BLOCK)
-        keys_block(&work, op, stretch, keys, key, n_rows, n_padded_rows);
+        keys_block(&work, op, stretch, queries, keys, key, n_rows);
 
     float *out = op->out + (stretch->row + first) * op->out_stride + (int64_t)head * op->dim;
     for (int row = 0; row < n_rows; row++) {
-        float *sums = work.sums + row * op->n_value_panels * kernels->lanes;
+        float *sums = work.sums + row * sums_stride(op);
         op->rows->scale(sums, work.sum[row] == 0 ? 0 : 1 / work.sum[row], op->dim);
         memcpy(out + row * op->out_stride, sums, (size_t)op->dim * sizeof *sums);
     }
@@ -285,35 +310,48 @@ static void block_part(void *ctx, int i, int thread) {
 
 /* ---- the operation ---- */
 
-/* Lays out the sequences; returns the bytes of all packed keys and values. Each row of a head takes
- * at most 64 elements more than the row itself, so nothing here overflows. */
-static size_t lay_out(struct attention *op, const struct sequences *sequences) {
+static size_t line_up(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
+
+/* Lays out the sequences that have rows, their memory beginning at `at`; returns where it ends.
+ * With op->stretches NULL it only counts. A packed row is at most 32 elements longer than the row
+ * itself, and a sequence at most 32 rows, so nothing here overflows. */
+static size_t lay_out(struct attention *op, const struct sequences *sequences, char *memory,
+                      size_t at) {
     const struct attention_kernels *kernels = op->kernels;
-    size_t bytes = 0;
     int64_t n_packings = 0, n_blocks = 0;
-    int key_step = kernels->lanes > kernels->depth_step ? kernels->lanes : kernels->depth_step;
+    int step = kernels->lanes > kernels->depth_step ? kernels->lanes : kernels->depth_step;
+    step = step > kernels->row_step ? step : kernels->row_step;
+    op->n_stretches = 0;
     for (int i = 0; i < sequences->n; i++) {
         int n = sequences->starts[i + 1] - sequences->starts[i];
         if (n == 0)
             continue;
-        struct stretch *stretch = &op->stretches[op->n_stretches++];
-        stretch->row = sequences->starts[i];
-        stretch->n = n;
-        stretch->n_padded = round_up(n, key_step);
-        stretch->key_bytes = (size_t)(stretch->n_padded / kernels->lanes) *
-                             panel_bytes(op, op->depth);
-        stretch->value_bytes = (size_t)op->n_value_panels * panel_bytes(op, stretch->n_padded);
-        stretch->packed = bytes;
-        bytes += (size_t)op->shape->n_kv_heads * (stretch->key_bytes + stretch->value_bytes);
-        stretch->first_packing = (int)n_packings;
-        stretch->first_block = (int)n_blocks;
-        n_packings += (int64_t)((n + KEY_BLOCK - 1) / KEY_BLOCK) * op->shape->n_kv_heads;
+        struct stretch stretch = {.row = sequences->starts[i], .n = n};
+        stretch.n_padded = round_up(n, step);
+        stretch.query_bytes = line_up((size_t)stretch.n_padded * row_bytes(op));
+        stretch.key_bytes = (size_t)(stretch.n_padded / kernels->lanes) *
+                            panel_bytes(op, op->depth);
+        stretch.value_bytes = (size_t)op->n_value_panels * panel_bytes(op, stretch.n_padded);
+        stretch.first_packing = (int)n_packings;
+        stretch.first_block = (int)n_blocks;
+        n_packings += (n + PACK_BLOCK - 1) / PACK_BLOCK;
         n_blocks += (int64_t)((n + QUERY_BLOCK - 1) / QUERY_BLOCK) * op->shape->n_heads;
         assert(n_packings <= INT_MAX && n_blocks <= INT_MAX);
+        size_t queries = at, keys = at + (size_t)op->shape->n_heads * stretch.query_bytes;
+        at = line_up(keys +
+                     (size_t)op->shape->n_kv_heads * (stretch.key_bytes + stretch.value_bytes));
+        if (memory) {
+            stretch.queries = memory + queries;
+            stretch.keys = memory + keys;
+            op->stretches[op->n_stretches] = stretch;
+        }
+        op->n_stretches++;
     }
     op->n_packings = (int)n_packings;
     op->n_blocks = (int)n_blocks;
-    return bytes;
+    return at;
 }
 
 bool cpu_attention_run(float *out, const float *qkv, struct cpu_pool *pool, unsigned features,
@@ -332,22 +370,21 @@ bool cpu_attention_run(float *out, const float *qkv, struct cpu_pool *pool, unsi
         .depth = round_up(shape->head_dim, kernels->depth_step),
         .n_value_panels = round_up(shape->head_dim, kernels->lanes) / kernels->lanes,
     };
-    void *packed = NULL, *scratch = NULL, *stretches = NULL;
-    bool done = cpu_memory_new(&stretches, (size_t)sequences->n, sizeof *op.stretches, err);
-    if (done) {
-        op.stretches = stretches;
-        op.scratch_bytes = workspace_bytes(&op);
-        done = cpu_memory_new(&packed, lay_out(&op, sequences), 1, err) &&
-               cpu_memory_new(&scratch, (size_t)cpu_pool_threads(pool), op.scratch_bytes, err);
-    }
-    if (done && op.n_stretches > 0) {
-        op.packed = packed;
-        op.scratch = scratch;
-        cpu_pool_run(pool, op.n_packings, pack_part, &op);
-        cpu_pool_run(pool, op.n_blocks, block_part, &op);
-    }
-    cpu_memory_free(scratch);
-    cpu_memory_free(packed);
-    cpu_memory_free(stretches);
-    return done;
+    op.workspace_bytes = line_up(workspace_bytes(&op));
+    size_t workspaces = line_up((size_t)sequences->n * sizeof *op.stretches);
+    size_t packed = workspaces + (size_t)cpu_pool_threads(pool) * op.workspace_bytes;
+    size_t total = lay_out(&op, sequences, NULL, packed);
+    if (op.n_stretches == 0)
+        return true;
+    char *memory = cpu_pool_borrow(pool, total);
+    if (!memory)
+        return error_set_code(err, ERROR_LIMIT, "out_of_memory",
+                              "%zu bytes of memory for attention cannot be had", total);
+    op.stretches = (struct stretch *)memory;
+    op.workspaces = memory + workspaces;
+    lay_out(&op, sequences, memory, packed);
+    cpu_pool_run(pool, op.n_packings, pack_part, &op);
+    cpu_pool_run(pool, op.n_blocks, block_part, &op);
+    cpu_pool_give_back(pool);
+    return true;
 }

@@ -39,6 +39,15 @@ struct attention_kernels {
 extern const struct attention_kernels attention_avx2;
 extern const struct attention_kernels attention_avx512;
 extern const struct attention_kernels attention_avx512_bf16;
+extern const struct attention_kernels attention_amx; /* with what has AVX-512 and its bf16 too */
+
+/* attention_avx512_bf16's, for other tables of the same packing. */
+void attention_pairs_row(void *out, const float *in, float factor, int dim, int depth);
+void attention_pairs_keys(void *panel, const float *in, int64_t stride, int n, int dim, int depth);
+void attention_pairs_values(void *panels, size_t panel_bytes, const float *in, int64_t stride,
+                            int n, int dim, int depth);
+float attention_pairs_soften(void *p, const float *scores, float *max, float *sum, int n,
+                             int depth);
 
 /* The table for these features, products in this precision or a better one. */
 const struct attention_kernels *attention_kernels_for(unsigned features, enum precision precision);

@@ -14,7 +14,7 @@ INLINE __m512i pairs_of(const float *in, vec factor, int dim) {
     return (__m512i)_mm512_cvtne2ps_pbh(vec_mul(high, factor), vec_mul(low, factor));
 }
 
-static void pack_row(void *out, const float *in, float factor, int dim, int depth) {
+void attention_pairs_row(void *out, const float *in, float factor, int dim, int depth) {
     uint16_t *row = out;
     for (int i = 0; i < depth; i += 2 * LANES) {
         int left = depth - i;
@@ -23,20 +23,19 @@ static void pack_row(void *out, const float *in, float factor, int dim, int dept
     }
 }
 
-/* Sixteen keys become lanes: 32 dimensions at a time are rounded, then each pair of them gathered
- * from all keys. */
-static void pack_keys(void *panel, const float *in, int64_t stride, int n, int dim, int depth) {
+/* Sixteen keys become lanes: 32 dimensions of each are rounded, and the square of their pairs
+ * transposed. */
+void attention_pairs_keys(void *panel, const float *in, int64_t stride, int n, int dim, int depth) {
     int32_t *out = panel;
-    int32_t rows[LANES][LANES];
-    const __m512i each_row = _mm512_slli_epi32(
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 4);
-    for (int key = n; key < LANES; key++)
-        _mm512_storeu_si512(rows[key], _mm512_setzero_si512());
-    for (int d = 0; d < depth; d += 2 * LANES) {
-        for (int key = 0; key < n; key++)
-            _mm512_storeu_si512(rows[key], pairs_of(in + key * stride + d, vec_set(1), dim - d));
-        for (int pair = 0; pair < LANES && d + 2 * pair < depth; pair++, out += LANES)
-            _mm512_storeu_si512(out, _mm512_i32gather_epi32(each_row, rows[0] + pair, 4));
+    for (int d = 0; d < depth; d += 2 * LANES, out += LANES * LANES) {
+        __m512i rows[LANES];
+        for (int key = 0; key < LANES; key++)
+            rows[key] = key < n ? pairs_of(in + key * stride + d, vec_set(1), dim - d)
+                                : _mm512_setzero_si512();
+        transpose_16(rows);
+        int n_pairs = depth - d < 2 * LANES ? (depth - d) / 2 : LANES;
+        for (int pair = 0; pair < n_pairs; pair++)
+            _mm512_storeu_si512(out + pair * LANES, rows[pair]);
     }
 }
 
@@ -46,8 +45,8 @@ INLINE __m512i widened(const float *in, int dim) {
     return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
 }
 
-static void pack_values(void *panels, size_t panel_bytes, const float *in, int64_t stride, int n,
-                        int dim, int depth) {
+void attention_pairs_values(void *panels, size_t panel_bytes, const float *in, int64_t stride,
+                            int n, int dim, int depth) {
     for (int key = 0; key < depth; key += 2) {
         char *out = (char *)panels + (size_t)key * LANES * sizeof(uint16_t);
         for (int d = 0; d < dim; d += LANES, out += panel_bytes) {
@@ -86,7 +85,8 @@ INLINE vec power_of_two(vec x) {
     return vec_ldexp(vec_fma(p, r, vec_set(1)), n);
 }
 
-static float soften(void *p, const float *scores, float *max, float *sum, int n, int depth) {
+float attention_pairs_soften(void *p, const float *scores, float *max, float *sum, int n,
+                             int depth) {
     (void)depth; /* rows of scores and p have room for whole vectors */
     uint16_t *out = p;
     float old = *max;
@@ -115,9 +115,9 @@ const struct attention_kernels attention_avx512_bf16 = {
     .depth_step = 2,
     .row_step = UNITS_ROW_STEP,
     .element_bytes = sizeof(uint16_t),
-    .pack_row = pack_row,
-    .pack_keys = pack_keys,
-    .pack_values = pack_values,
+    .pack_row = attention_pairs_row,
+    .pack_keys = attention_pairs_keys,
+    .pack_values = attention_pairs_values,
     .product = product,
-    .soften = soften,
+    .soften = attention_pairs_soften,
 };

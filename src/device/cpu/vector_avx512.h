@@ -131,6 +131,35 @@ static inline void vec_int_store(int *to, vec_int x) {
     _mm512_storeu_si512(to, x);
 }
 
+/* Element j of row i becomes element i of row j. */
+static inline void transpose_16(__m512i rows[16]) {
+    __m512i pairs[16], fours[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    }
+    /* fours[i + j]: columns j, 4 + j, 8 + j and 12 + j of rows i to i + 3 */
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m512i even_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0x88);
+        __m512i even_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0x88);
+        __m512i odd_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0xdd);
+        __m512i odd_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0xdd);
+        rows[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+        rows[4 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+        rows[8 + j] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+        rows[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+    }
+}
+
 /* Where a > b: a, and *j becomes i; elsewhere b. */
 static inline vec vec_take_larger(vec a, vec b, vec_int i, vec_int *j) {
     __mmask16 larger = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
