@@ -12,10 +12,13 @@
 #include <unistd.h>
 
 #define STRIP_ROWS 32
-/* Packed activations of one block of rows, at most; a weight is read again for each block. */
-#define MAX_BLOCK_BYTES ((int64_t)32 << 20)
+/* Packed activations of one block of rows, at most: they stay in the last-level cache. A weight is
+ * read again for each block. */
+#define MAX_BLOCK_BYTES ((int64_t)8 << 20)
 /* Sums kept between passes over k, a thread. */
 #define MAX_SUMS_BYTES (256 << 10)
+/* An output of more is written past the caches. */
+#define STREAMED_BYTES ((int64_t)8 << 20)
 #define TASKS_A_THREAD 4
 #define MAX_CHUNK_PANELS 96
 
@@ -175,6 +178,7 @@ struct product {
     int64_t block_rows; /* rows packed at a time, a multiple of STRIP_ROWS */
     int64_t part_rows;  /* rows of a task, likewise */
     bool one_pass;
+    bool streams; /* out is too large for the caches */
 
     /* Of the block at hand. */
     int64_t first_row, n_block_rows;
@@ -332,7 +336,7 @@ static void finish_row(const struct task *task, float *sums, int64_t block_row) 
         bias = NULL;
         product->functions->activate(sums, n, product->epilogue.activation);
     }
-    rows->add(product->out + at, sums, bias, residual, n);
+    (product->streams ? rows->stream : rows->add)(product->out + at, sums, bias, residual, n);
 }
 
 static void multiply(const struct task *task, int64_t row, int64_t n_rows, float *sums, int unit) {
@@ -427,6 +431,7 @@ bool cpu_gemm_run(float *out, const float *in, int64_t rows, struct cpu_pool *po
     product.column_sums = (const int32_t *)columns;
     product.column_scales = (const float *)columns + (size_t)product.layout.n_panels * GEMM_ROWS;
     plan(&product, cpu_pool_threads(pool));
+    product.streams = rows * product.n_out * (int64_t)sizeof(float) > STREAMED_BYTES;
     if (!borrow(&product, pool, err))
         return false;
 

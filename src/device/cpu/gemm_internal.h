@@ -70,6 +70,8 @@ struct gemm_rows {
                        const int32_t *column_sums, const float *column_scales);
     /* out = in + bias + residual, those that are not NULL; out may be in or residual. */
     void (*add)(float *out, const float *in, const float *bias, const float *residual, int n);
+    /* The same, past the caches: for what is not read again soon. */
+    void (*stream)(float *out, const float *in, const float *bias, const float *residual, int n);
 };
 
 /* The best of what features allow. */

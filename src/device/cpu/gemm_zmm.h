@@ -12,6 +12,7 @@
 
 #define ZMM_ROWS 8
 #define ZMM_PANELS 3
+#define ZMM_AHEAD 2 /* row tiles: a strip of rows */
 #define ZMM_INLINE static inline __attribute__((always_inline))
 
 /* sum += group of a row · group of a panel, 16 columns. */
@@ -34,7 +35,12 @@ ZMM_INLINE void zmm_block(const struct gemm_block *block, int row, int panel, in
             sum[r][p] = block->add ? _mm512_loadu_si512(sums[p] + (size_t)r * block->stride)
                                    : _mm512_setzero_si512();
     }
+    /* Rows are read from the last-level cache once a chunk, by its first panels: in good time. */
+    const size_t ahead = panel == 0 ? ZMM_AHEAD * block->rows_stride : 0;
     for (int unit = 0; unit < block->n_units; unit++) {
+#pragma GCC unroll 8
+        for (int r = 0; r < n_rows; r++)
+            _mm_prefetch((const char *)rows + ahead + r * GEMM_UNIT, _MM_HINT_T1);
 #pragma GCC unroll 4
         for (int group = 0; group < GEMM_ROWS; group++) {
             __m512i part[ZMM_PANELS];

@@ -116,5 +116,6 @@ void cpu_gemm_rows_plain(struct gemm_rows *rows) {
         .turn = turn,
         .scale_sums = scale_sums,
         .add = add,
+        .stream = add,
     };
 }

@@ -5,6 +5,8 @@
 #include <math.h>
 
 #define VECTORS (GEMM_ROTATION / 16)
+/* Rows follow each other in memory: floats that are fetched in advance. */
+#define AHEAD 1024
 
 /* The mask of the elements of 16 that lie before n. */
 static __mmask16 before(int n) {
@@ -39,53 +41,71 @@ static void round_bf16(uint8_t *out, size_t stride, const float *in, int k, int 
     }
 }
 
-/* a + b and a - b of elements `distance` apart within a vector; swapped holds each one's partner,
- * second marks the elements that are b. */
-#define WITHIN(x, swapped, second) _mm512_mask_sub_ps(_mm512_add_ps(swapped, x), second, swapped, x)
-
+/* Sums and differences of elements that are partners within a vector; minus has -1 where an element
+ * is the second of its pair. The product is exact, so it is rounded once, as the sum is. */
 static inline __m512 rotate_within(__m512 x) {
-    x = WITHIN(x, _mm512_permute_ps(x, 0xb1), 0xaaaa);
-    x = WITHIN(x, _mm512_permute_ps(x, 0x4e), 0xcccc);
-    x = WITHIN(x, _mm512_shuffle_f32x4(x, x, 0xb1), 0xf0f0);
-    return WITHIN(x, _mm512_shuffle_f32x4(x, x, 0x4e), 0xff00);
+    const __m512 one = _mm512_set1_ps(1), minus_one = _mm512_set1_ps(-1);
+    __m512 minus = _mm512_mask_mov_ps(one, 0xaaaa, minus_one);
+    x = _mm512_fmadd_ps(x, minus, _mm512_permute_ps(x, 0xb1));
+    minus = _mm512_mask_mov_ps(one, 0xcccc, minus_one);
+    x = _mm512_fmadd_ps(x, minus, _mm512_permute_ps(x, 0x4e));
+    minus = _mm512_mask_mov_ps(one, 0xf0f0, minus_one);
+    x = _mm512_fmadd_ps(x, minus, _mm512_shuffle_f32x4(x, x, 0xb1));
+    minus = _mm512_mask_mov_ps(one, 0xff00, minus_one);
+    return _mm512_fmadd_ps(x, minus, _mm512_shuffle_f32x4(x, x, 0x4e));
+}
+
+struct extremes {
+    __m512 low, high;
+    __mmask16 nan;
+};
+
+static inline __attribute__((always_inline)) void rotate_block(float *out, const float *in, int n,
+                                                               struct extremes *extremes) {
+    __m512 x[VECTORS];
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; v++) {
+        __m512i bits = _mm512_castps_si512(
+            n >= GEMM_ROTATION ? _mm512_loadu_ps(in + v * 16)
+                               : _mm512_maskz_loadu_ps(before(n - v * 16), in + v * 16));
+        __mmask16 minus = (__mmask16)cpu_gemm_signs[v];
+        bits = _mm512_mask_xor_epi32(bits, minus, bits, _mm512_set1_epi32(INT32_MIN));
+        x[v] = rotate_within(_mm512_castsi512_ps(bits));
+    }
+#pragma GCC unroll 3
+    for (int distance = 1; distance < VECTORS; distance *= 2) {
+#pragma GCC unroll 8
+        for (int v = 0; v < VECTORS; v++) {
+            if (v & distance)
+                continue;
+            __m512 a = x[v], b = x[v + distance];
+            x[v] = _mm512_add_ps(a, b);
+            x[v + distance] = _mm512_sub_ps(a, b);
+        }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; v++) {
+        extremes->low = _mm512_min_ps(extremes->low, x[v]);
+        extremes->high = _mm512_max_ps(extremes->high, x[v]);
+        _mm512_storeu_ps(out + v * 16, x[v]);
+    }
+    /* What is not a number has spread over the whole block. */
+    extremes->nan |= _mm512_cmp_ps_mask(x[0], x[0], _CMP_UNORD_Q);
 }
 
 static void rotate(float *out, const float *in, int k, int n_units, float *low, float *high) {
-    __m512 lowest = _mm512_setzero_ps(), highest = _mm512_setzero_ps();
-    __mmask16 nan = 0;
-    for (int i = 0; i < n_units * 64; i += GEMM_ROTATION) {
-        __m512 x[VECTORS];
+    struct extremes extremes = {_mm512_setzero_ps(), _mm512_setzero_ps(), 0};
+    int i = 0;
+    for (; i + GEMM_ROTATION <= k; i += GEMM_ROTATION) {
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) {
-            int at = i + v * 16;
-            __m512 value = _mm512_maskz_loadu_ps(before(k - at), in + at);
-            __mmask16 minus = (__mmask16)cpu_gemm_signs[v];
-            x[v] = _mm512_castsi512_ps(_mm512_mask_xor_epi32(_mm512_castps_si512(value), minus,
-                                                             _mm512_castps_si512(value),
-                                                             _mm512_set1_epi32(INT32_MIN)));
-            x[v] = rotate_within(x[v]);
-        }
-#pragma GCC unroll 3
-        for (int distance = 1; distance < VECTORS; distance *= 2) {
-#pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; v++) {
-                if (v & distance)
-                    continue;
-                __m512 a = x[v], b = x[v + distance];
-                x[v] = _mm512_add_ps(a, b);
-                x[v + distance] = _mm512_sub_ps(a, b);
-            }
-        }
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) {
-            lowest = _mm512_min_ps(lowest, x[v]);
-            highest = _mm512_max_ps(highest, x[v]);
-            nan |= _mm512_cmp_ps_mask(x[v], x[v], _CMP_UNORD_Q);
-            _mm512_storeu_ps(out + i + v * 16, x[v]);
-        }
+        for (int v = 0; v < VECTORS; v++)
+            _mm_prefetch((const char *)(in + i + v * 16 + AHEAD), _MM_HINT_T0);
+        rotate_block(out + i, in + i, GEMM_ROTATION, &extremes);
     }
-    *low = _mm512_reduce_min_ps(lowest);
-    *high = nan ? NAN : _mm512_reduce_max_ps(highest);
+    for (; i < n_units * 64; i += GEMM_ROTATION)
+        rotate_block(out + i, in + i, k - i, &extremes);
+    *low = _mm512_reduce_min_ps(extremes.low);
+    *high = extremes.nan ? NAN : _mm512_reduce_max_ps(extremes.high);
 }
 
 static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units, float factor,
@@ -168,6 +188,26 @@ static void add(float *out, const float *in, const float *bias, const float *res
     }
 }
 
+/* The locked instruction that counts a part of a run as done also orders these stores. */
+static void stream(float *out, const float *in, const float *bias, const float *residual, int n) {
+    if ((uintptr_t)out % 64) {
+        add(out, in, bias, residual, n);
+        return;
+    }
+    int whole = n / 16 * 16;
+    for (int i = 0; i < whole; i += 16) {
+        __m512 value = _mm512_loadu_ps(in + i);
+        if (bias)
+            value = _mm512_add_ps(value, _mm512_loadu_ps(bias + i));
+        if (residual)
+            value = _mm512_add_ps(value, _mm512_loadu_ps(residual + i));
+        _mm512_stream_ps(out + i, value);
+    }
+    if (whole < n)
+        add(out + whole, in + whole, bias ? bias + whole : NULL, residual ? residual + whole : NULL,
+            n - whole);
+}
+
 void cpu_gemm_rows_avx512(struct gemm_rows *rows) {
     *rows = (struct gemm_rows){
         .to_fp32 = copy_fp32,
@@ -177,5 +217,6 @@ void cpu_gemm_rows_avx512(struct gemm_rows *rows) {
         .turn = turn,
         .scale_sums = scale_sums,
         .add = add,
+        .stream = stream,
     };
 }
