@@ -201,7 +201,7 @@ TEXT = {"hidden_size": 160, "intermediate_size": 488, "model_type": "gemma",
         "num_attention_heads": 3, "num_hidden_layers": 3, "num_key_value_heads": 1, "head_dim": 64,
         "num_image_tokens": 64, "vocab_size": 824}
 DIM = 128
-IMAGE_TOKEN = 760
+IMAGE_TOKEN = 760  # past the words, within the rows of the embeddings
 FULL_VISION = {**VISION, "hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16,
                "num_hidden_layers": 1, "projection_dim": 2048}
 FULL_TEXT = {**TEXT, "hidden_size": 2048, "intermediate_size": 16384, "num_attention_heads": 8,
@@ -239,7 +239,7 @@ def colpali_tensors(vision, text, seed, form, dtype, loud=False):
             channels = (*channels, 50.0)
         out.append(Tensor(prefix + name, shape, scale, offset, dtype, seed + name, channels))
 
-    def loud_norm(width):
+    def loud_channels(width):
         return (0, [width // 7, width // 3, width - 5]) if loud else None
 
     width, inner = vision["hidden_size"], vision["intermediate_size"]
@@ -257,7 +257,7 @@ def colpali_tensors(vision, text, seed, form, dtype, loud=False):
             add(tower, at + part + ".weight", (n, k), k ** -0.5)
             add(tower, at + part + ".bias", (n,), 0.1)
         for part in ("layer_norm1", "layer_norm2"):
-            add(tower, at + part + ".weight", (width,), 0.15, 1.0, loud_norm(width))
+            add(tower, at + part + ".weight", (width,), 0.15, 1.0, loud_channels(width))
             add(tower, at + part + ".bias", (width,), 0.1)
     add(tower, "vision_model.post_layernorm.weight", (width,), 0.15, 1.0)
     add(tower, "vision_model.post_layernorm.bias", (width,), 0.1)
@@ -272,10 +272,9 @@ def colpali_tensors(vision, text, seed, form, dtype, loud=False):
         for part, n, k in text_linears(text):
             add(language, f"layers.{i}.{part}.weight", (n, k), k ** -0.5)
         for part in ("input_layernorm", "post_attention_layernorm"):
-            # Gemma adds 1: these are as loud as 50 times 1.
-            add(language, f"layers.{i}.{part}.weight", (width,), 0.15, 0.0)
-            if loud:
-                out[-1].offset, out[-1].loud = 0.5, (*loud_norm(width), 98.0)
+            add(language, f"layers.{i}.{part}.weight", (width,), 0.15)
+            if loud and part == "post_attention_layernorm":  # Gemma adds 1 to them
+                out[-1].offset, out[-1].loud = 0.5, (*loud_channels(width), 98.0)
     add(language, "norm.weight", (width,), 0.15)
     out.append(Tensor(head + "weight", (DIM, width), width ** -0.5, 0.0, dtype, seed + "head.weight"))
     out.append(Tensor(head + "bias", (DIM,), 0.1, 0.0, dtype, seed + "head.bias"))
@@ -283,18 +282,17 @@ def colpali_tensors(vision, text, seed, form, dtype, loud=False):
 
 
 def make_hf(folder):
-    """As vidore/colpali-v1.2-hf: shards, an image token past the embeddings' rows."""
+    """As vidore/colpali-v1.2-hf, in shards."""
     write_json(folder / "config.json", {
         "architectures": ["ColPaliForRetrieval"], "embedding_dim": DIM, "model_type": "colpali",
         "text_config": TEXT, "torch_dtype": "float32", "transformers_version": "4.46.3",
         "vlm_config": {"model_type": "paligemma", "bos_token_id": 2, "eos_token_id": 1,
                        "hidden_size": TEXT["hidden_size"], "ignore_index": -100,
                        "image_token_index": IMAGE_TOKEN, "pad_token_id": 0, "projection_dim": 160,
-                       "text_config": {**TEXT, "vocab_size": IMAGE_TOKEN},
-                       "vision_config": VISION}})
+                       "text_config": TEXT, "vision_config": VISION,
+                       "vocab_size": IMAGE_TOKEN}})
     take_tokenizer(folder, "gemma")
-    text = {**TEXT, "vocab_size": IMAGE_TOKEN}
-    write_sharded(folder, colpali_tensors(VISION, text, "hf:", HF, "F32"), 3)
+    write_sharded(folder, colpali_tensors(VISION, TEXT, "hf:", HF, "F32"), 3)
 
 
 def engine_config(vision, text, dtype):
@@ -302,7 +300,7 @@ def engine_config(vision, text, dtype):
             "hidden_size": text["hidden_size"], "ignore_index": -100,
             "image_token_index": IMAGE_TOKEN, "model_type": "paligemma", "pad_token_id": 0,
             "projection_dim": text["hidden_size"], "text_config": text, "torch_dtype": dtype,
-            "transformers_version": "4.44.0", "vision_config": vision}
+            "transformers_version": "4.44.0", "vision_config": vision, "vocab_size": IMAGE_TOKEN}
 
 
 def make_merged(folder):
