@@ -40,6 +40,7 @@ struct embedding_run {
     char scratch[64];
     struct buf out;
     int batch; /* 0: the setting's size; else what memory allowed */
+    int n_batches;
     double embed_seconds;
 };
 
@@ -274,6 +275,7 @@ static bool embed_inputs(struct embedding_run *run, struct model *model, bool fi
         arena = arena_new(0);
     }
     run->embed_seconds += (double)(time_mono_ms() - begun_ms) / 1000;
+    run->n_batches++;
     for (int i = 0; ok && i < *n; i++) {
         if (!first || i > 0)
             buf_putc(&run->out, ',');
@@ -325,7 +327,8 @@ static void say_summary(const struct embedding_run *run) {
         fprintf(stderr, "%s %s, loaded in %.3f s%s\n", info->name, precision_name(info->precision),
                 info->load_seconds, info->packed_from_disk ? ", packed weights from disk" : "");
     }
-    fprintf(stderr, "%zu input%s in %.3f s", run->n, run->n == 1 ? "" : "s", run->embed_seconds);
+    fprintf(stderr, "%zu input%s, %d batch%s, %.3f s", run->n, run->n == 1 ? "" : "s",
+            run->n_batches, run->n_batches == 1 ? "" : "es", run->embed_seconds);
     if (run->embed_seconds > 0)
         fprintf(stderr, ", %.2f a second", (double)run->n / run->embed_seconds);
     fputc('\n', stderr);

@@ -19,11 +19,12 @@ ENDED = ("completed", "failed", "cancelled")
 
 
 def environment(data_dir, **settings):
-    """This environment without settings of anybody's, with a data folder and settings of ours."""
+    """This environment without settings and models of anybody's, with a data folder of ours."""
     listed = subprocess.run([PROGRAM, "help", "settings"], capture_output=True, text=True).stdout
     known = set(OURS.findall(listed))
     env = {name: value for name, value in os.environ.items() if name not in known}
-    return {**env, "DATA_DIR": str(data_dir), "WORKER_PORT": "0", **settings}
+    return {**env, "DATA_DIR": str(data_dir), "HF_HOME": f"{data_dir}.hf", "WORKER_PORT": "0",
+            **settings}
 
 
 def children_of(pid):

@@ -5,6 +5,7 @@ import json
 import math
 import struct
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ import pytest
 import inputs
 import tiny_model
 from conftest import stop_whole
-from running import PROGRAM, SLOW, Running, environment
+from running import PROGRAM, ROOT, SLOW, Running, environment
 
 PICTURE = inputs.png_grey(30, 20)
 PASSAGES = ["The lighthouse was painted.", "Nineteen ropes, one anchor!", "walrus"]
@@ -22,6 +23,19 @@ PASSAGES = ["The lighthouse was painted.", "Nineteen ropes, one anchor!", "walru
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny_model.make_bert(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Folders of small late-interaction models, as they are published."""
+    if subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True).returncode != 0:
+        pytest.skip("no numpy to make the checkpoints with")
+    folder = tmp_path_factory.mktemp("published")
+    maker = ROOT / "tests" / "golden" / "make_checkpoints.py"
+    names = ("colbert", "colpali-hf")
+    subprocess.run([sys.executable, str(maker), str(folder), *names], check=True,
+                   capture_output=True)
+    return {name: folder / name for name in names}
 
 
 def wait_loaded(running):
@@ -133,7 +147,7 @@ def test_any_text_gives_unit_vectors(embed, tmp_path):
 def test_verbose_says_what_computes_and_how_fast(embed):
     out, err = embed.run("--verbose", "--query", "lighthouse")
     assert json.loads(out)["dim"] == tiny_model.HIDDEN
-    assert "device cpu" in err and "loaded in" in err and "1 input in" in err
+    assert "device cpu" in err and "loaded in" in err and "1 input, 1 batch, " in err
     assert "packed weights from disk" not in err
     _, err = embed.run("--verbose", "--query", "lighthouse")
     assert "packed weights from disk" in err
@@ -178,6 +192,37 @@ def test_device_that_is_not_there(embed):
     embed.env["DEVICE_STRICT"] = "1"
     _, err = embed.run("--query", "x", status=1)
     assert "cuda" in err and "DEVICE_STRICT" in err
+
+
+def test_late_models_give_a_row_a_token(embed, published, tmp_path):
+    picture = tmp_path / "page.png"
+    picture.write_bytes(PICTURE)
+    late = embed.json("--model", str(published["colbert"]), "--passage", "walrus", "--query", "x",
+                      "--passage", PASSAGES[0])
+    rows = [len(one["vectors"]) for one in late["inputs"]]
+    assert rows[0] < rows[2] and rows[1] == 32  # a query is filled up with masks
+    seen = embed.json("--model", str(published["colpali-hf"]), "--image", str(picture), "--query",
+                      "walrus", "--image", str(picture))
+    page, query, again = seen["inputs"]
+    assert len(page["vectors"]) > len(query["vectors"]) > 10 and page["space"] == query["space"]
+    assert page == again and page["dim"] == len(page["vectors"][0])
+    for one in late["inputs"] + seen["inputs"]:
+        assert all(length(row) == pytest.approx(1, abs=1e-4) for row in one["vectors"])
+
+
+def test_pictures_of_every_kind_and_those_that_are_none(embed, published, tmp_path):
+    model = str(published["colpali-hf"])
+    for name, data in (("dot.png", inputs.png_grey(1, 1)), ("wide.png", inputs.png_grey(3000, 2))):
+        (tmp_path / name).write_bytes(data)
+        reply = embed.json("--model", model, "--image", str(tmp_path / name))
+        assert all(length(row) == pytest.approx(1, abs=1e-4) for row in reply["vectors"]), name
+    (tmp_path / "good.png").write_bytes(PICTURE)
+    (tmp_path / "cut.png").write_bytes(PICTURE[:40])
+    out, err = embed.run("--model", model, "--image", str(tmp_path / "good.png"), "--image",
+                         str(tmp_path / "cut.png"), status=1)
+    assert out == "" and "cut.png" in err and err.count("\n") == 1
+    assert "nowhere.png" in embed.run("--model", model, "--image", str(tmp_path / "nowhere.png"),
+                                      status=1)[1]
 
 
 # ---- the call ------------------------------------------------------------------------------------
@@ -263,6 +308,36 @@ def test_a_picture_is_not_for_a_text_model(served, model):
     assert "picture" in reply["error"]["message"]
     reply = ask(served, 400, model=str(model), input={"image": "data:image/png;base64,@@@@"})
     assert "base64" in reply["error"]["message"]
+
+
+def test_late_models_are_asked_with_multi_vector(start, published, embed, tmp_path):
+    text, visual = (str(published[name]) for name in ("colbert", "colpali-hf"))
+    server = start(TEXT_MODEL=text, MODEL_NAME=visual, MODEL_PRECISION="fp32")
+    models = wait_loaded(server)
+    assert [models[kind]["late"] for kind in ("text", "visual")] == [True, True]
+    assert {m["id"] for m in server.get("/v1/models").json["data"]} == {text, visual}
+    assert ask(server, 400, input="walrus")["error"]["code"] == "multi_vector_needed"
+    reply = ask(server, input=["walrus", PASSAGES[0]], multi_vector=True, input_type="query")
+    told = embed.json("--model", text, "--query", "walrus", "--query", PASSAGES[0])
+    for data, one in zip(reply["data"], told["inputs"], strict=True):
+        assert len(data["embedding"]) == len(one["vectors"]) == 32
+        assert all(near(*rows) for rows in zip(data["embedding"], one["vectors"]))
+
+    url = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+    (tmp_path / "page.png").write_bytes(PICTURE)
+    assert ask(server, 400, input={"image": url})["error"]["code"] == "multi_vector_needed"
+    reply = ask(server, input=[{"image": url}] * 5 + ["walrus"], multi_vector=True,
+                input_type="query", model=visual)
+    told = embed.json("--model", visual, "--image", str(tmp_path / "page.png"), "--query", "walrus")
+    pairs = zip(reply["data"], [told["inputs"][0]] * 5 + [told["inputs"][1]], strict=True)
+    for data, one in pairs:
+        assert all(near(*rows) for rows in zip(data["embedding"], one["vectors"], strict=True))
+    assert reply["model"] == visual and reply["space"] == told["inputs"][0]["space"]
+    broken = "data:image/png;base64," + base64.b64encode(PICTURE[:40]).decode()
+    refused = server.request("POST", "/v1/embeddings", {"input": [{"image": url},
+                                                                  {"image": broken}],
+                                                        "multi_vector": True})
+    assert refused.status in (400, 415) and "input 1: " in refused.json["error"]["message"]
 
 
 def test_health_and_metrics_tell_of_the_model(served, model):

@@ -7,13 +7,17 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import inputs
+import tiny_model
 from browser_files import make_pdf
-from running import PROGRAM, environment
+from hub import Hub
+from running import PROGRAM, ROOT, SLOW, environment
 from wire import Wire
 
 SENTENCES = "".join(f"Word number {i} is here. " for i in range(400))
@@ -235,6 +239,121 @@ def test_cors_origin(start):
     assert "Authorization" in reply.headers["Access-Control-Allow-Headers"]
     other = server.request("GET", "/documents", headers={"Origin": origin + ".evil.example"})
     assert other.status == 403 and "Access-Control-Allow-Origin" not in other.headers
+
+
+# ---- models ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_model.make_bert(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def models_of(server):
+    """What /health says of the models, once none is loading."""
+    deadline = time.monotonic() + 60 * SLOW
+    while time.monotonic() < deadline:
+        models = {model["kind"]: model for model in server.get("/health").json["models"]}
+        if "loading" not in {model["state"] for model in models.values()}:
+            return models
+        time.sleep(0.05)
+    raise AssertionError(models)
+
+
+def run(tmp_path, *arguments, status=0, **settings):
+    done = subprocess.run([PROGRAM, *arguments], env=environment(tmp_path / "data", **settings),
+                          capture_output=True, text=True, timeout=60 * SLOW)
+    assert done.returncode == status, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_text_model_and_model_name(start, tiny):
+    models = models_of(start(TEXT_MODEL=str(tiny), MODEL_NAME="nobody/nothing"))
+    assert (models["text"]["name"], models["text"]["state"]) == (str(tiny), "ready")
+    assert (models["visual"]["name"], models["visual"]["state"]) == ("nobody/nothing",
+                                                                     "not_installed")
+    models = models_of(start(name="data2", TEXT_MODEL="visual", MODEL_NAME=str(tiny)))
+    assert {model["name"] for model in models.values()} == {str(tiny)}
+    models = models_of(start(name="data3", TEXT_MODEL="none", MODEL_NAME="none"))
+    assert {model["state"] for model in models.values()} == {"off"}
+
+
+def test_model_precision(start, tiny, tmp_path):
+    for precision in ("fp32", "int8"):
+        text = models_of(start(name=precision, TEXT_MODEL=str(tiny),
+                               MODEL_PRECISION=precision))["text"]
+        assert text["precision"] == precision and text["space"].endswith(precision)
+    assert "MODEL_PRECISION" in refused(tmp_path, MODEL_PRECISION="fp8")
+
+
+def test_batch_sizes(tiny, tmp_path):
+    def batches(*arguments, **settings):
+        _, err = run(tmp_path, "embed", "--verbose", *arguments, **settings)
+        return int(re.search(r"(\d+) batch", err)[1])
+
+    texts = [word for i in range(6) for word in ("--passage", str(i))]
+    for size, n in (("1", 6), ("4", 2), ("8", 1)):
+        assert batches("--model", str(tiny), *texts, BATCH_SIZE_TEXT=size) == n
+    assert "BATCH_SIZE_VISUAL" in refused(tmp_path, BATCH_SIZE_VISUAL="0")
+
+
+def test_query_prompt_and_batch_size_visual(tmp_path):
+    """With a small ColPali, which knows prompts and pictures."""
+    numpy = subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True)
+    if numpy.returncode != 0:
+        pytest.skip("no numpy to make the checkpoint with")
+    maker = ROOT / "tests" / "golden" / "make_checkpoints.py"
+    subprocess.run([sys.executable, str(maker), str(tmp_path), "colpali-hf"], check=True,
+                   capture_output=True)
+    model = str(tmp_path / "colpali-hf")
+    told = {}
+    for prompt in ("question", "query", "none"):
+        out, _ = run(tmp_path, "embed", "--model", model, "--query", "walrus", QUERY_PROMPT=prompt)
+        told[prompt] = json.loads(out)
+    assert len({reply["space"] for reply in told.values()}) == 3
+    assert len(told["question"]["vectors"]) > len(told["none"]["vectors"])
+    assert "QUERY_PROMPT" in refused(tmp_path, QUERY_PROMPT="please")
+    (tmp_path / "a.png").write_bytes(inputs.png_grey(20, 20))
+    for size, n in (("1", 3), ("3", 1)):
+        _, err = run(tmp_path, "embed", "--verbose", *["--image", str(tmp_path / "a.png")] * 3,
+                     MODEL_NAME=model, BATCH_SIZE_VISUAL=size)
+        assert f"3 inputs, {n} batch" in err
+
+
+def test_models_dir_and_the_hub(start, tmp_path):
+    """MODELS_DIR, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE: where a model comes from and goes."""
+    hub = Hub()
+    files = {str(path.relative_to(tmp_path / "made")): path.read_bytes()
+             for path in tiny_model.make_bert(tmp_path / "made").rglob("*") if path.is_file()}
+    hub.add("tests/tiny", files, gated="the token")
+    settings = {"TEXT_MODEL": "tests/tiny", "MODELS_DIR": str(tmp_path / "kept"),
+                "HF_ENDPOINT": hub.url}
+    try:
+        _, err = run(tmp_path, "pull", status=1, **settings, HF_TOKEN="the token",
+                     HF_HUB_OFFLINE="1")
+        assert "HF_HUB_OFFLINE" in err and hub.requests == []
+        _, err = run(tmp_path, "pull", status=1, **settings)
+        assert "HF_TOKEN" in err
+        run(tmp_path, "pull", **settings, HF_TOKEN="the token")
+    finally:
+        hub.close()
+    assert (tmp_path / "kept" / "tests--tiny" / "model.safetensors").exists()
+    assert models_of(start(**settings))["text"]["state"] == "ready"
+    elsewhere = {**settings, "MODELS_DIR": str(tmp_path / "other")}
+    assert models_of(start(name="data2", **elsewhere))["text"]["state"] == "not_installed"
+
+
+def test_hf_home(start, tmp_path):
+    """A model that huggingface_hub has fetched is used where it lies."""
+    cache = tmp_path / "hf" / "hub" / "models--tests--tiny"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    tiny_model.make_bert(cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    text = models_of(start(TEXT_MODEL="tests/tiny", HF_HOME=str(tmp_path / "hf")))["text"]
+    assert (text["name"], text["state"]) == ("tests/tiny", "ready")
+    other = models_of(start(name="data2", TEXT_MODEL="tests/tiny", HF_HOME=str(tmp_path / "no")))
+    assert other["text"]["state"] == "not_installed"
 
 
 # ---- device and log --------------------------------------------------------------------------
