@@ -66,3 +66,34 @@ def write_pictures(folder):
         paths[name] = pathlib.Path(folder) / f"{name}.png"
         write_png(paths[name], pixels(name))
     return paths
+
+
+# ---- for all-MiniLM-L6-v2 -----------------------------------------------------------------------
+
+WORLD = [
+    "The quick brown fox jumps over the lazy dog.", "What was the revenue in 2023?", "a", "?", "",
+    " ", "\n\t\n", "COVID-19's R0 was ~2.5\u20133.0 (95% CI)", "https://example.org/a/b?c=d&e=f#g",
+    "naïve café Zürich Ångström", "nai\u0308ve cafe\u0301", "STRASSE straße", "İstanbul ıssız",
+    "Wie hoch war der Umsatz im zweiten Quartal?", "Quelle est la date de la facture ?",
+    "¿Cuánto cuesta el billete a Málaga?", "Какова общая сумма договора?",
+    "Ποιο είναι το συνολικό ποσό;", "合同的总金额是多少?", "請求書の日付はいつですか。",
+    "계약서의 날짜는 언제입니까?", "ما هو تاريخ الفاتورة؟", "מה תאריך החשבונית?",
+    "अनुबंध की कुल राशि क्या है?", "สัญญามีมูลค่าเท่าไร", "Tổng số tiền hợp đồng là bao nhiêu?",
+    "Бүгін ауа райы қандай?", "ቀኑ ስንት ነው?", "გამარჯობა მსოფლიო", "Բարեւ աշխարհ", "வணக்கம் உலகம்",
+    "\U0001f600 \U0001f44d\U0001f3fd \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea",
+    "x² + y² = z²; ∑ᵢ aᵢ ≤ ∞", "ﬁne ﬂow Ⅷ ½ ①", "zero\u200bwidth\u00adsoft\ufeffmark",
+    "control \x01\x02 characters \x7f here", "[CLS] [SEP] [MASK] [PAD] [UNK]", "##ing ##s un##able",
+    "ThisIsOneVeryLongWord" * 12, "1234567890" * 30, "!!!???...,,,;;;", "don't won't y'all've",
+    "e-mail re-elected state-of-the-art", "$1,234.56 €99,99 ¥1000 £5", "12:30 p.m. on 3/4/2024",
+    "import numpy as np  # comment\nprint(np.zeros((3, 4)))", "SELECT * FROM t WHERE a='b';",
+    "{\"key\": [1, 2.5e-3, null, true]}", "\u202eright to left\u202c override", "tab\tand  spaces",
+    "A sentence in English, dann eine auf Deutsch, puis une en français, и одна по-русски.",
+    "Acme Corp. annual report, page 12: total expenses were 4.2 million.",
+]
+LONG = [
+    "the boundary layer of a flat plate in supersonic flow is laminar " * 10,
+    "Heat transfer at the stagnation point, measured in a shock tunnel; " * 30,
+    "word " * 250, "word " * 254, "word " * 255, "合同金额" * 120, "\U0001f600 " * 300,
+    "Antidisestablishmentarianism and electroencephalography " * 60,
+]
+MINILM_TEXTS = WORLD + LONG

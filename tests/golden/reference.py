@@ -3,12 +3,14 @@
 
     reference.py [NAME…]        writes vectors/NAME.npy and vectors/NAME.json, versions.json
 
-Run by hand, with torch, transformers, colpali-engine, peft and Pillow. vectors/NAME.npy holds all
+Run by hand, with torch, transformers, colpali-engine, peft and Pillow; DOCUSEARCH_MINILM names the
+folder of all-MiniLM-L6-v2. vectors/NAME.npy holds all
 rows of all inputs one after another, float32; NAME.json lists the inputs in that order with their
 numbers of rows. Everything is computed in float32 from the values that the files hold.
 """
 
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -211,13 +213,24 @@ def compute(name, folder):
     print(name, numpy.concatenate(rows).shape)
 
 
+def compute_minilm():
+    """The published weights, from the folder that DOCUSEARCH_MINILM names."""
+    reference = SentenceReference(os.environ["DOCUSEARCH_MINILM"])
+    rows = numpy.concatenate([reference.passage(text) for text in inputs.MINILM_TEXTS])
+    numpy.save(OUT / "minilm.npy", rows.astype(numpy.float32))
+    print("minilm", rows.shape)
+
+
 def main():
     import colpali_engine
     import importlib.metadata as installed
     assert colpali_engine
     OUT.mkdir(exist_ok=True)
     torch.set_num_threads(2)
-    for name in sys.argv[1:] or list(OPEN):
+    for name in sys.argv[1:] or [*OPEN, "minilm"]:
+        if name == "minilm":
+            compute_minilm()
+            continue
         with tempfile.TemporaryDirectory() as scratch:
             compute(name, make_checkpoints.make(name, pathlib.Path(scratch) / name))
     versions = {p: installed.version(p) for p in (
