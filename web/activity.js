@@ -17,7 +17,7 @@ const ICON = {
   failed: 'alert', partial: 'alert', completed: 'check', known: 'check', cancelled: 'close',
 };
 const READABLE = new Set(['completed', 'partial', 'known']);
-const STAGES = {
+const STAGES = { // those after which a page's number stands
   parsing: 'Reading', embedding_visual: 'Embedding', embedding_text: 'Embedding passages,',
 };
 
@@ -177,9 +177,10 @@ function describe(item) {
 }
 
 function describeWork(item) {
-  const doing = STAGES[item.stage] ?? 'Storing';
-  const what = doing !== 'Storing' && item.pages > 0
+  const doing = STAGES[item.stage];
+  const otherwise = doing?.replace(',', '') ?? (item.stage === 'storing' ? 'Storing' : 'Starting');
+  const what = doing !== undefined && item.pages > 0
     ? `${doing} page ${number(Math.max(1, item.page))} of ${number(item.pages)}`
-    : `${doing.replace(',', '')}…`;
+    : `${otherwise}…`;
   return item.remaining > 0 ? `${what} · about ${duration(item.remaining)} left` : what;
 }
