@@ -1,9 +1,10 @@
 /* corpus: the product. Documents in, answers out; the pipeline between.
  *
  * An upload streams into tmp/ while it is hashed; it is acknowledged once its bytes are synced
- * under its id and its job is committed. A worker reads it (read), cuts it into chunks (doc), and
- * puts rows, chunks and full text into the store in one commit. Any thread may call any function.
- * Rows and jobs are listed through corpus_store and corpus_queue. */
+ * under its id and its job is committed. A worker reads it (read), cuts it into chunks (doc), has
+ * pages and passages embedded by the models' owners (model, index), and puts rows, chunks, full
+ * text and the vectors' places into the store in one commit. Any thread may call any function. Rows
+ * and jobs are listed through corpus_store and corpus_queue. */
 #ifndef DOCUSEARCH_CORPUS_H
 #define DOCUSEARCH_CORPUS_H
 
