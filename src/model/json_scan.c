@@ -20,8 +20,12 @@ static bool malformed(const struct json_scan *scan, struct error *err) {
     return tokenizer_bad(err, scan->path, "malformed JSON at byte %zu", scan->pos);
 }
 
+static bool is_blank(char c) {
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
 char json_scan_peek(struct json_scan *scan) {
-    while (scan->pos < scan->len && memchr(" \t\r\n", scan->json[scan->pos], 4))
+    while (scan->pos < scan->len && is_blank(scan->json[scan->pos]))
         scan->pos++;
     return scan->pos < scan->len ? scan->json[scan->pos] : '\0';
 }
@@ -148,7 +152,8 @@ bool json_scan_int(int64_t *out, struct json_scan *scan, struct error *err) {
         value = value * 10 + (scan->json[pos] - '0');
         pos++;
     }
-    if (pos == start || (pos < scan->len && memchr("0123456789.eE+-", scan->json[pos], 15)))
+    if (pos == start ||
+        (pos < scan->len && !is_blank(scan->json[pos]) && !memchr(",}]", scan->json[pos], 3)))
         return tokenizer_bad(err, scan->path, "no whole number at byte %zu", scan->pos);
     scan->pos = pos;
     *out = negative ? -value : value;
@@ -194,7 +199,8 @@ bool json_scan_skip(const char **start, size_t *len, struct json_scan *scan, str
             scan->pos++;
         } else {
             size_t word = scan->pos;
-            while (scan->pos < scan->len && !memchr(" \t\r\n,:{}[]\"", scan->json[scan->pos], 11))
+            while (scan->pos < scan->len && !is_blank(scan->json[scan->pos]) &&
+                   !memchr(",:{}[]\"", scan->json[scan->pos], 7))
                 scan->pos++;
             if (scan->pos == word)
                 return malformed(scan, err);

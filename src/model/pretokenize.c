@@ -265,7 +265,7 @@ static bool find(size_t *start, size_t *end, const struct step *step, const char
         uint32_t c = utf8_next(text, len, &pos);
         bool match = step->kind == SPACES        ? text_is_space(c)
                      : step->kind == PUNCTUATION ? unicode_is_punctuation(c)
-                     : step->kind == NUMBERS     ? unicode_is_number(c)
+                     : step->kind == NUMBERS     ? unicode_is_numeric(c)
                                                  : !text_is_space(c);
         *end = step->kind == WORDS && match ? run_of_words(text, len, *start) : pos;
         if (match)

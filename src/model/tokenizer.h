@@ -29,15 +29,15 @@ bool tokenizer_text(const char **out, const json_t *spec, const char *key, const
 
 /* ---- unicode.c: characters as the library's tables have them -------------------------------- */
 
-/* Its tables are of several ages: categories and marks of Unicode 8, normalization of Unicode 9,
- * letters and digits of Unicode 16. */
+/* Its tables are of several ages, from Unicode 8 to 17. */
 bool unicode_is_control(uint32_t c);     /* Cc, Cf, Co */
 bool unicode_is_nonspacing(uint32_t c);  /* Mn */
 bool unicode_is_mark(uint32_t c);        /* M */
 bool unicode_is_punctuation(uint32_t c); /* P, and ASCII's symbols */
-bool unicode_is_letter(uint32_t c);      /* L */
-bool unicode_is_number(uint32_t c);      /* N */
-bool unicode_is_word(uint32_t c);        /* a regular expression's \w */
+bool unicode_is_letter(uint32_t c);      /* a regular expression's \p{L} */
+bool unicode_is_number(uint32_t c);      /* … \p{N} */
+bool unicode_is_word(uint32_t c);        /* … \w */
+bool unicode_is_numeric(uint32_t c);     /* N, as the pre-tokenizer Digits knows it */
 int unicode_lower(uint32_t out[2], uint32_t c);
 void unicode_normalize(struct buf *out, enum text_form form, const char *text, size_t len);
 
@@ -76,8 +76,8 @@ bool vocab_read(struct vocab *vocab, const char *json, size_t len, const char *p
 bool vocab_add(struct vocab *vocab, const char *token, size_t len, int id);
 int vocab_find(const struct vocab *vocab, const char *token, size_t len); /* -1: none */
 int vocab_count(const struct vocab *vocab);
-/* The i-th token that was added; no NUL follows it. */
-const char *vocab_at(size_t *len, int *id, const struct vocab *vocab, int i);
+/* All tokens in no order, from *at 0; no NUL follows one. False after the last. */
+bool vocab_next(size_t *at, const char **token, size_t *len, int *id, const struct vocab *vocab);
 int vocab_n_ids(const struct vocab *vocab); /* the largest id + 1 */
 size_t vocab_longest(const struct vocab *vocab);
 

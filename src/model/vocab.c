@@ -8,21 +8,17 @@
 /* A sound table has runs of some ten slots; more than this are tokens made to collide. */
 #define MAX_PROBES 4096
 
-struct entry {
-    uint32_t start, len;
-    int id;
-};
+/* Everything but the bytes in one place: a lookup goes to memory twice. */
 struct slot {
-    uint32_t tag;   /* upper half of the hash */
-    uint32_t entry; /* its index + 1; 0: free */
+    uint32_t hash, start, len;
+    int id; /* FREE: none */
 };
+#define FREE (-1)
 struct vocab {
     struct buf text;
-    struct entry *entries;
-    size_t n, cap;
     struct slot *slots;
-    size_t n_slots; /* a power of two */
-    uint8_t *taken; /* a bit an id */
+    size_t n, n_slots; /* a power of two */
+    uint8_t *taken;    /* a bit an id */
     size_t taken_bytes;
     int n_ids;
     size_t longest;
@@ -38,7 +34,6 @@ void vocab_free(struct vocab *vocab) {
     if (!vocab)
         return;
     buf_fini(&vocab->text);
-    mem_free(vocab->entries);
     mem_free(vocab->slots);
     mem_free(vocab->taken);
     mem_free(vocab);
@@ -49,7 +44,7 @@ static uint64_t mix(uint64_t h, uint64_t value) {
     return h ^ h >> 29;
 }
 
-static uint64_t hash_of(const char *token, size_t len) {
+static uint32_t hash_of(const char *token, size_t len) {
     uint64_t h = len, word;
     for (; len >= 8; token += 8, len -= 8) {
         memcpy(&word, token, 8);
@@ -58,57 +53,41 @@ static uint64_t hash_of(const char *token, size_t len) {
     word = 0;
     memcpy(&word, token, len);
     h = mix(h, word);
-    return mix(h, h >> 32);
+    return (uint32_t)(mix(h, h >> 32) >> 32);
 }
 
 /* The token's slot, or the free one where it would go; NULL when none is near. */
 static struct slot *slot_of(const struct vocab *vocab, const char *token, size_t len,
-                            uint64_t hash) {
+                            uint32_t hash) {
     size_t mask = vocab->n_slots - 1, at = hash & mask;
-    uint32_t tag = (uint32_t)(hash >> 32);
     for (int i = 0; i < MAX_PROBES; i++, at = (at + 1) & mask) {
         struct slot *slot = &vocab->slots[at];
-        if (slot->entry == 0)
-            return slot;
-        const struct entry *entry = &vocab->entries[slot->entry - 1];
-        if (slot->tag == tag && entry->len == len &&
-            memcmp(vocab->text.data + entry->start, token, len) == 0)
+        if (slot->id == FREE || (slot->hash == hash && slot->len == len &&
+                                 memcmp(vocab->text.data + slot->start, token, len) == 0))
             return slot;
     }
     return NULL;
 }
 
-static bool grow_slots(struct vocab *vocab) {
-    struct vocab wider = *vocab;
-    wider.n_slots = vocab->n_slots ? 2 * vocab->n_slots : 1024;
-    wider.slots = mem_try(wider.n_slots, sizeof(*wider.slots),
-                          MAX_TOKENS * 4 * sizeof(*wider.slots));
-    if (!wider.slots)
+static bool grow(struct vocab *vocab) {
+    size_t n_slots = vocab->n_slots ? 2 * vocab->n_slots : 1024;
+    struct slot *slots = mem_try(n_slots, sizeof(*slots), MAX_TOKENS * 2 * sizeof(*slots));
+    if (!slots)
         return false;
-    for (size_t i = 0; i < vocab->n; i++) {
-        const struct entry *entry = &vocab->entries[i];
-        const char *token = vocab->text.data + entry->start;
-        uint64_t hash = hash_of(token, entry->len);
-        struct slot *slot = slot_of(&wider, token, entry->len, hash);
-        if (!slot) {
-            mem_free(wider.slots);
-            return false;
-        }
-        *slot = (struct slot){(uint32_t)(hash >> 32), (uint32_t)i + 1};
+    for (size_t i = 0; i < n_slots; i++)
+        slots[i].id = FREE;
+    for (size_t i = 0; i < vocab->n_slots; i++) {
+        const struct slot *slot = &vocab->slots[i];
+        size_t at = slot->hash & (n_slots - 1);
+        if (slot->id == FREE)
+            continue;
+        while (slots[at].id != FREE)
+            at = (at + 1) & (n_slots - 1);
+        slots[at] = *slot;
     }
     mem_free(vocab->slots);
-    *vocab = wider;
-    return true;
-}
-
-static bool grow_entries(struct vocab *vocab) {
-    size_t cap = vocab->cap ? 2 * vocab->cap : 512;
-    struct entry *grown = mem_try_grow(vocab->entries, cap, sizeof(*grown),
-                                       MAX_TOKENS * sizeof(*grown));
-    if (!grown)
-        return false;
-    vocab->entries = grown;
-    vocab->cap = cap;
+    vocab->slots = slots;
+    vocab->n_slots = n_slots;
     return true;
 }
 
@@ -133,20 +112,18 @@ static bool id_take(struct vocab *vocab, int id) {
 }
 
 bool vocab_add(struct vocab *vocab, const char *token, size_t len, int id) {
-    if (2 * vocab->n >= vocab->n_slots && !grow_slots(vocab))
+    if (2 * vocab->n >= vocab->n_slots && !grow(vocab))
         return false;
-    if (vocab->n == vocab->cap && !grow_entries(vocab))
-        return false;
-    uint64_t hash = hash_of(token, len);
+    uint32_t hash = hash_of(token, len);
     struct slot *slot = slot_of(vocab, token, len, hash);
-    if (!slot || slot->entry != 0 || !id_take(vocab, id))
+    if (!slot || slot->id != FREE || !id_take(vocab, id))
         return false;
     size_t start = vocab->text.len;
     buf_append(&vocab->text, token, len);
     if (vocab->text.failed)
         return false;
-    vocab->entries[vocab->n++] = (struct entry){(uint32_t)start, (uint32_t)len, id};
-    *slot = (struct slot){(uint32_t)(hash >> 32), (uint32_t)vocab->n};
+    *slot = (struct slot){hash, (uint32_t)start, (uint32_t)len, id};
+    vocab->n++;
     if (id >= vocab->n_ids)
         vocab->n_ids = id + 1;
     if (len > vocab->longest)
@@ -189,14 +166,19 @@ int vocab_find(const struct vocab *vocab, const char *token, size_t len) {
     if (vocab->n == 0 || len > vocab->longest)
         return -1;
     const struct slot *slot = slot_of(vocab, token, len, hash_of(token, len));
-    return slot && slot->entry ? vocab->entries[slot->entry - 1].id : -1;
+    return slot ? slot->id : -1;
 }
 
-const char *vocab_at(size_t *len, int *id, const struct vocab *vocab, int i) {
-    const struct entry *entry = &vocab->entries[i];
-    *len = entry->len;
-    *id = entry->id;
-    return vocab->text.data + entry->start;
+bool vocab_next(size_t *at, const char **token, size_t *len, int *id, const struct vocab *vocab) {
+    while (*at < vocab->n_slots && vocab->slots[*at].id == FREE)
+        ++*at;
+    if (*at == vocab->n_slots)
+        return false;
+    const struct slot *slot = &vocab->slots[(*at)++];
+    *token = vocab->text.data + slot->start;
+    *len = slot->len;
+    *id = slot->id;
+    return true;
 }
 
 int vocab_count(const struct vocab *vocab) {

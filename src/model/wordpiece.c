@@ -14,16 +14,16 @@ struct wordpiece {
 
 static bool read_inner(struct wordpiece *self, const char *prefix, const char *path,
                        struct error *err) {
-    size_t prefix_len = strlen(prefix), len;
+    size_t prefix_len = strlen(prefix), len, at = 0;
+    const char *token;
+    int id;
     if (prefix_len == 0)
         return true;
     self->inner = vocab_new();
-    for (int i = 0; i < vocab_count(self->words); i++) {
-        int id;
-        const char *token = vocab_at(&len, &id, self->words, i);
+    while (vocab_next(&at, &token, &len, &id, self->words)) {
         if (len > prefix_len && memcmp(token, prefix, prefix_len) == 0 &&
             !vocab_add(self->inner, token + prefix_len, len - prefix_len, id))
-            return tokenizer_bad(err, path, "no room for the %dth token", i + 1);
+            return tokenizer_bad(err, path, "no room for token %d", id);
     }
     return true;
 }
