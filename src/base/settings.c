@@ -89,14 +89,11 @@ static const struct setting table[] = {
     {"MODEL_NAME", "--model-name", SETTING_TEXT, "vidore/colpali-v1.2", 0, 0, NULL,
      "model that reads page pictures: a hub's name, a folder, or none", AT(model_name)},
     {"MODEL_PRECISION", "--model-precision", SETTING_CHOICE, "auto", 0, 0,
-     "auto|fp32|fp16|bf16|int8", "how models compute; auto: the fastest of the processor's units",
-     AT(model_precision)},
+     "auto|fp32|fp16|bf16|int8", "how models compute", AT(model_precision)},
     {"TEXT_MODEL", "--text-model", SETTING_TEXT, "sentence-transformers/all-MiniLM-L6-v2", 0, 0,
-     NULL,
-     "model that reads passages: a hub's name, a folder, visual (the other's text part), none",
-     AT(text_model)},
+     NULL, "model that reads passages: likewise, or visual (the other one)", AT(text_model)},
     {"QUERY_PROMPT", "--query-prompt", SETTING_CHOICE, "question", 0, 0, "question|query|none",
-     "what ColPali reads before a question: 'Question: ', 'Query: ' or nothing", AT(query_prompt)},
+     "words that ColPali reads before a question", AT(query_prompt)},
     {"MODELS_DIR", "--models-dir", SETTING_PATH, "", 0, 0, NULL,
      "folder of fetched models; empty: models in the data folder", AT(models_dir)},
     {"BATCH_SIZE_VISUAL", "--batch-size-visual", SETTING_INT, "4", 1, 64, NULL,
@@ -106,8 +103,7 @@ static const struct setting table[] = {
     {"HF_ENDPOINT", "--hf-endpoint", SETTING_TEXT, "https://huggingface.co", 0, 0, NULL,
      "hub that models are fetched from", AT(hf_endpoint)},
     {"HF_HOME", "--hf-home", SETTING_PATH, "", 0, 0, NULL,
-     "folder of huggingface_hub, whose models are used in place; empty: ~/.cache/huggingface",
-     AT(hf_home)},
+     "huggingface_hub's folder; empty: ~/.cache/huggingface", AT(hf_home)},
     {"HF_TOKEN", NULL, SETTING_SECRET, "", 0, 0, NULL, "key for the hub", AT(hf_token)},
     {"HF_HUB_OFFLINE", "--hf-hub-offline", SETTING_BOOL, "0", 0, 0, NULL, "never ask the hub",
      AT(hf_offline)},
@@ -596,8 +592,11 @@ void settings_help(struct buf *out) {
                "file of KEY=VALUE lines, of less authority than flags and variables");
     for (size_t i = 0; i < N_SETTINGS; i++) {
         const struct setting *row = &table[i];
-        buf_printf(out, "  %-22s %-19s %-10s %s", row->flag ? row->flag : "", row->variable,
-                   row->fallback, row->meaning);
+        buf_printf(out, "  %-22s %-19s %-10s ", row->flag ? row->flag : "", row->variable,
+                   row->fallback);
+        if (strlen(row->fallback) > 10)
+            buf_printf(out, "\n%56s", "");
+        buf_puts(out, row->meaning);
         if (row->choices)
             buf_printf(out, ": %s", row->choices);
         if (row->max)
