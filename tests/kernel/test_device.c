@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -127,6 +128,10 @@ static void test_memory(void **state) {
         assert_int_equal(err.kind, ERROR_LIMIT);
         assert_string_equal(err.code, "out_of_memory");
     }
+    /* More than the machine has, though the system would promise it. */
+    int64_t all_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    assert_false(tensor_new(&tensor, device, all_bytes / 4096 + 1, 1024, &err));
+    assert_string_equal(err.code, "out_of_memory");
     device_info(&info, device);
     assert_int_equal(info.bytes, 0);
     assert_true(tensor_new(&tensor, device, 1000, 2000, &err)); /* from the system */

@@ -9,8 +9,10 @@
 typedef void maxsim_kernel(float scores[MAXSIM_QUERIES], int best[MAXSIM_QUERIES],
                            const float *query, const float *vectors, int n, int dim);
 
-maxsim_kernel maxsim_avx2;
-maxsim_kernel maxsim_avx512;
+void maxsim_avx2(float scores[MAXSIM_QUERIES], int best[MAXSIM_QUERIES], const float *query,
+                 const float *vectors, int n, int dim);
+void maxsim_avx512(float scores[MAXSIM_QUERIES], int best[MAXSIM_QUERIES], const float *query,
+                   const float *vectors, int n, int dim);
 maxsim_kernel *maxsim_kernel_for(unsigned features);
 
 #endif

@@ -3,10 +3,10 @@
  *
  * exp: argument reduction of Cody & Waite (1980), x = n ln 2 + r with ln 2 in two parts, and a
  * polynomial of degree 6 in r; the normal distribution's tail in the form of Hastings (1955; see
- * Abramowitz & Stegun 26.2.17): Φ(-a) = e^(-a²/2) p(1 / (1 + 0.34 a)). The coefficients are
- * weighted minimax fits (Lawson's iteration): 3.1e-9 relative for exp's polynomial, and 4.8e-8 for
- * a Φ(-a). Both forms of GELU are max(x, 0) less a tail that is largest near 0.8 and below 0.17, so
- * what is not rounding of x itself stays within 2e-7 absolute. */
+ * Abramowitz & Stegun 26.2.17): Φ(-a) = e^(-a²/2) p(1 / (1 + 0.34 a)). The coefficients are fits
+ * of tests/kernel/fit_polynomials.py: 3.1e-9 relative for exp's polynomial, and 4.8e-8 for a Φ(-a).
+ * Both forms of GELU are max(x, 0) less a tail that is largest near 0.8 and below 0.17, so that
+ * they are within 3e-7 and half a unit in the last place of x. */
 #ifndef DOCUSEARCH_DEVICE_CPU_ROWS_VECTOR_H
 #define DOCUSEARCH_DEVICE_CPU_ROWS_VECTOR_H
 
