@@ -253,6 +253,14 @@ static bool load_page(struct answer *out, struct arena *arena, struct corpus *co
     return true;
 }
 
+void corpus_answer_of_page(struct answer *out, const struct hit *hit) {
+    memset(out, 0, sizeof *out);
+    memcpy(out->doc_id, hit->doc_id, sizeof out->doc_id);
+    out->score = hit->score;
+    out->page = hit->page;
+    out->hit = hit;
+}
+
 bool corpus_answer_load(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
                         const struct lexical_query *query, const struct hit *hit,
                         const struct search_filter *filter, struct error *err) {

@@ -21,7 +21,8 @@ struct hit {
 struct answer {
     char doc_id[SHA256_HEX + 1];
     double score;
-    bool has_chunk; /* else the page has no passage, and chunk's texts are "" */
+    const struct hit *hit; /* not loaded yet, but for doc_id, page and score; else NULL */
+    bool has_chunk;        /* else the page has no passage, and chunk's texts are "" */
     struct chunk_row chunk;
     struct text_range *found; /* bytes of the chunk's text */
     int n_found;
@@ -34,6 +35,8 @@ struct answer {
 bool corpus_answer_load(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
                         const struct lexical_query *query, const struct hit *hit,
                         const struct search_filter *filter, struct error *err);
+/* A page's answer, to be loaded when it becomes a result. */
+void corpus_answer_of_page(struct answer *out, const struct hit *hit);
 /* All of a result but its rank. *found false: the document was removed since. */
 bool corpus_answer_fill(struct search_result *out, bool *found, struct arena *arena,
                         struct corpus *corpus, const struct lexical_query *query,

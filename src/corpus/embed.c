@@ -141,18 +141,21 @@ void corpus_owner_withdraw(struct owner *owner, struct work_group *group) {
 
 /* ---- the owner's thread --------------------------------------------------------------------- */
 
+/* From done on the work is the client's again, who may put it once more. */
 static void finish(struct owner *owner, struct work *work, const struct embedding *out,
                    const struct error *err) {
+    struct work_group *group = work->group;
+    bool counts = out && work->input.kind != INPUT_QUERY;
     lock_take(&owner->lock);
-    bool withdrawn = work->group->withdrawn;
+    bool withdrawn = group->withdrawn;
+    drop_pixels(owner, work);
     lock_drop(&owner->lock);
     if (!withdrawn)
         work->done(work->ctx, work, out, err);
     lock_take(&owner->lock);
-    drop_pixels(owner, work);
     owner->n_running--;
-    owner->n_embedded += out && work->input.kind != INPUT_QUERY;
-    work->group->n_open--;
+    owner->n_embedded += counts;
+    group->n_open--;
     cond_wake_all(&owner->changed);
     lock_drop(&owner->lock);
 }
@@ -187,16 +190,12 @@ static bool between_layers(void *ctx) {
 static void count_rate(struct owner *owner, const struct work *first, int n, double seconds) {
     if (first->input.kind == INPUT_QUERY)
         return;
-    char label[48];
     lock_take(&owner->lock);
     owner->rates[owner->rate_i].n = n;
     owner->rates[owner->rate_i].seconds = seconds;
     owner->rate_i = (owner->rate_i + 1) % OWNER_RATES;
     lock_drop(&owner->lock);
     bool pages = first->input.kind == INPUT_IMAGE;
-    snprintf(label, sizeof label, "model=\"%s\",kind=\"%s\"", owner->what,
-             pages ? "page" : "passage");
-    metric_add("docusearch_embedded_total", label, "Pages and passages that became vectors.", n);
     log_debug("%d %s embedded in %.3f s, %.2f %s/s", n, pages ? "pages" : "passages", seconds,
               seconds > 0 ? n / seconds : 0, pages ? "pages" : "passages");
 }
@@ -242,8 +241,9 @@ static void embed_batch(struct owner *owner, struct work **batch, int n) {
 static int end_undecodable(struct owner *owner, struct work **batch, int n) {
     int n_left = 0;
     for (int i = 0; i < n; i++) {
+        struct error why = batch[i]->why;
         if (batch[i]->undecodable)
-            finish(owner, batch[i], NULL, &batch[i]->why);
+            finish(owner, batch[i], NULL, &why);
         else
             batch[n_left++] = batch[i];
     }

@@ -82,8 +82,6 @@ static void say_ready(const struct owner *owner, const struct model_info *info) 
     snprintf(label, sizeof label, "model=\"%s\"", owner->what);
     metric_set("docusearch_model_load_seconds", label, "Time a model took to load.",
                info->load_seconds);
-    metric_set("docusearch_device_bytes", NULL, "Bytes that tensors and weights hold.",
-               (double)device.bytes);
 }
 
 static bool load(struct owner *owner, struct error *err) {

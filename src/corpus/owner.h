@@ -17,7 +17,7 @@ enum work_state {
     WORK_READY,
     WORK_RUNNING,
 };
-/* One input on its way through an owner; the client's storage until it is done. */
+/* One input on its way through an owner, the client's storage; from done on it may be put again. */
 struct work {
     struct model_input input; /* borrowed text or picture */
     const char *picture_path; /* of a picture to decode, borrowed; else NULL */

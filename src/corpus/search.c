@@ -158,9 +158,11 @@ static bool rank_pages(struct ranking *out, struct searching *s, const struct hi
     out->answers = arena_alloc(s->arena, ((size_t)hits->n + 1) * sizeof *out->answers);
     for (int i = 0; i < hits->n; i++) {
         struct answer *answer = arena_alloc(s->arena, sizeof *answer);
-        bool found;
-        if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
-                                &s->request->filter, err))
+        bool found = true;
+        if (hits->items[i].kind == HIT_PAGE)
+            corpus_answer_of_page(answer, &hits->items[i]);
+        else if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
+                                     &s->request->filter, err))
             return false;
         if (found && !seen_page(out, answer))
             out->answers[out->n++] = answer;
@@ -207,9 +209,16 @@ static bool give_fused(struct searching *s, const struct ranking *rankings, int 
     int n;
     corpus_fuse(&answers, &n, s->arena, rankings, n_rankings);
     for (int i = 0; i < n && s->out->n_results < s->request->n_results; i++) {
-        if (answers[i]->score < s->request->min_score)
+        struct answer *answer = answers[i];
+        double score = answer->score;
+        bool found = true;
+        if (score < s->request->min_score)
             break;
-        if (!add_result(s, answers[i], err))
+        if (answer->hit && !corpus_answer_load(answer, &found, s->arena, s->corpus, s->query,
+                                               answer->hit, &s->request->filter, err))
+            return false;
+        answer->score = score;
+        if (!add_result(s, answer, err))
             return false;
     }
     return true;

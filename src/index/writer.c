@@ -91,16 +91,8 @@ bool index_writer_sync(struct index_writer *writer, struct error *err) {
 }
 
 bool index_writer_commit(struct index_writer *writer, struct store_tx *tx, struct error *err) {
-    struct index_space *space = writer->space;
-    char label[32];
-    lock_take(&writer->index->lock);
-    int64_t end = space->end;
-    lock_drop(&writer->index->lock);
-    snprintf(label, sizeof label, "space=\"%d\"", space->number);
-    metric_set("docusearch_index_bytes", label, "Bytes of a vector space's file.",
-               (double)(INDEX_HEADER_BYTES + end * index_vector_bytes(space)));
     return index_writer_sync(writer, err) &&
-           store_put_vectors(tx, space->number, writer->doc_id,
+           store_put_vectors(tx, writer->space->number, writer->doc_id,
                              (const struct vector_row *)writer->rows.data,
                              (int)index_writer_count(writer), err);
 }

@@ -292,6 +292,29 @@ static void pictures_are_decoded_ahead_but_not_far(void **state) {
     assert_int_equal(owner.decoded_bytes, 0);
 }
 
+static void put_again(void *ctx, struct work *work, const struct embedding *out,
+                      const struct error *err) {
+    struct answers *to = ctx;
+    on_done(ctx, work, out, err);
+    if (atomic_load(&to->n_done) > 30)
+        return;
+    make((int)(work - works), INPUT_IMAGE, NULL)->done = put_again;
+    put(work);
+}
+
+static void a_work_may_be_put_again_when_it_is_done(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        make(i, INPUT_IMAGE, NULL)->done = put_again;
+        put(&works[i]);
+    }
+    start();
+    wait_all();
+    assert_int_equal(atomic_load(&answers.n_done), 33);
+    assert_int_equal(owner.n_decoded, 0);
+    assert_int_equal(owner.decoded_bytes, 0);
+}
+
 static void withdrawn_pictures_are_freed(void **state) {
     (void)state;
     n_layers = 5000;
@@ -383,11 +406,17 @@ static void others_get_their_vectors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        TEST(batches_are_of_one_kind_and_full), TEST(want_of_memory_halves_the_batch),
-        TEST(one_bad_input_fails_alone),        TEST(a_question_does_not_wait_for_a_batch),
-        TEST(what_is_withdrawn_ends_at_once),   TEST(pictures_are_decoded_ahead_but_not_far),
-        TEST(withdrawn_pictures_are_freed),     TEST(an_owner_that_stops_ends_what_waits),
-        TEST(without_a_model_nothing_is_taken), TEST(many_questions_are_put_off),
+        TEST(batches_are_of_one_kind_and_full),
+        TEST(want_of_memory_halves_the_batch),
+        TEST(one_bad_input_fails_alone),
+        TEST(a_question_does_not_wait_for_a_batch),
+        TEST(what_is_withdrawn_ends_at_once),
+        TEST(pictures_are_decoded_ahead_but_not_far),
+        TEST(a_work_may_be_put_again_when_it_is_done),
+        TEST(withdrawn_pictures_are_freed),
+        TEST(an_owner_that_stops_ends_what_waits),
+        TEST(without_a_model_nothing_is_taken),
+        TEST(many_questions_are_put_off),
         TEST(others_get_their_vectors),
     };
     return cmocka_run_group_tests_name("embed", tests, NULL, NULL);
