@@ -191,11 +191,16 @@ struct product {
 };
 
 static int64_t second_level_cache(void) {
-    int64_t bytes = 0;
+    static _Atomic int64_t known;
+    int64_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
+    if (bytes > 0)
+        return bytes;
 #ifdef _SC_LEVEL2_CACHE_SIZE
     bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-    return bytes >= (256 << 10) ? bytes : 1 << 20;
+    bytes = bytes >= (256 << 10) ? bytes : 1 << 20;
+    atomic_store_explicit(&known, bytes, memory_order_relaxed);
+    return bytes;
 }
 
 /* Columns of a chunk: as many panels as half the second-level cache holds, fewer where the threads

@@ -35,8 +35,8 @@ static void int8(const struct gemm_block *block) {
 }
 
 const struct gemm_kernel cpu_gemm_avx512_fp32 = {
-    .name = "avx512", .multiply = fp32, .step_panels = 3, .pass_units = 32};
+    .name = "avx512", .multiply = fp32, .step_panels = 3, .pass_units = 64};
 const struct gemm_kernel cpu_gemm_avx512_bf16 = {
-    .name = "avx512", .multiply = bf16, .step_panels = 3, .pass_units = 32};
+    .name = "avx512", .multiply = bf16, .step_panels = 3, .pass_units = 64};
 const struct gemm_kernel cpu_gemm_avx512_int8 = {
-    .name = "avx512", .multiply = int8, .step_panels = 3, .pass_units = 32};
+    .name = "avx512", .multiply = int8, .step_panels = 3, .pass_units = 64};

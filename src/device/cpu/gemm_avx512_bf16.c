@@ -11,4 +11,4 @@ static void multiply(const struct gemm_block *block) {
 }
 
 const struct gemm_kernel cpu_gemm_avx512_dpbf16 = {
-    .name = "avx512 bf16", .multiply = multiply, .step_panels = 3, .pass_units = 32};
+    .name = "avx512 bf16", .multiply = multiply, .step_panels = 3, .pass_units = 64};

@@ -12,7 +12,8 @@
 
 #define ZMM_ROWS 8
 #define ZMM_PANELS 3
-#define ZMM_AHEAD 2 /* row tiles: a strip of rows */
+#define ZMM_TILES_AHEAD 2 /* a strip of rows */
+#define ZMM_BYTES_AHEAD 4096
 #define ZMM_INLINE static inline __attribute__((always_inline))
 
 /* sum += group of a row · group of a panel, 16 columns. */
@@ -35,18 +36,23 @@ ZMM_INLINE void zmm_block(const struct gemm_block *block, int row, int panel, in
             sum[r][p] = block->add ? _mm512_loadu_si512(sums[p] + (size_t)r * block->stride)
                                    : _mm512_setzero_si512();
     }
-    /* Rows are read from the last-level cache once a chunk, by its first panels: in good time. */
-    const size_t ahead = panel == 0 ? ZMM_AHEAD * block->rows_stride : 0;
+    /* The first panels of a chunk find its rows in the last-level cache, and the first rows find
+     * panels in memory: those are fetched in good time. Further ones find them nearer. */
+    const size_t rows_ahead = panel == 0 ? ZMM_TILES_AHEAD * block->rows_stride : 0;
+    const size_t panel_ahead = row == 0 ? ZMM_BYTES_AHEAD : 0;
     for (int unit = 0; unit < block->n_units; unit++) {
 #pragma GCC unroll 8
         for (int r = 0; r < n_rows; r++)
-            _mm_prefetch((const char *)rows + ahead + r * GEMM_UNIT, _MM_HINT_T1);
+            _mm_prefetch((const char *)rows + rows_ahead + r * GEMM_UNIT, _MM_HINT_T1);
 #pragma GCC unroll 4
         for (int group = 0; group < GEMM_ROWS; group++) {
             __m512i part[ZMM_PANELS];
 #pragma GCC unroll 3
-            for (int p = 0; p < n_panels; p++)
+            for (int p = 0; p < n_panels; p++) {
                 part[p] = _mm512_loadu_si512(panels[p] + group * GEMM_UNIT);
+                _mm_prefetch((const char *)panels[p] + group * GEMM_UNIT + panel_ahead,
+                             _MM_HINT_T0);
+            }
 #pragma GCC unroll 8
             for (int r = 0; r < n_rows; r++) {
                 int32_t four;
