@@ -152,7 +152,7 @@ static bool fill_tries(struct added *added, bool special, const struct normalize
                        const char *path, struct error *err) {
     for (int i = 0; i < added->n; i++) {
         const struct token *token = &added->tokens[i];
-        struct buf text = {0};
+        struct buf text = {.max = 64 * MAX_CONTENT};
         bool first = true;
         if (token->special != special)
             continue;

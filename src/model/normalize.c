@@ -287,7 +287,7 @@ void normalizer_apply(struct buf *out, const struct normalizer *normalizer, bool
                       const char *text, size_t len) {
     buf_append(out, text, len);
     for (int i = 0; i < normalizer->n && out->len > 0; i++) {
-        struct buf next = {0};
+        struct buf next = {.max = out->max};
         if (lost_start(&normalizer->steps[i], out->data, out->len))
             *first = false;
         apply_step(&next, &normalizer->steps[i], out->data, out->len);

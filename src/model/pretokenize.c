@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MAX_PATTERN 256
+#define MAX_LENGTHENING 4 /* steps that make a text longer, up to twice */
 
 enum kind { SPACES, PUNCTUATION, NUMBERS, WORDS, STRING, METASPACE, BYTE_LEVEL };
 enum behavior { REMOVED, ISOLATED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
@@ -23,7 +24,7 @@ struct step {
 };
 struct pretokenizer {
     struct step steps[TOKENIZER_MAX_STEPS];
-    int n;
+    int n, n_lengthening;
 };
 
 void pieces_add(struct pieces *pieces, const char *text, size_t len, int id, bool first) {
@@ -142,6 +143,9 @@ static bool read_step(struct pretokenizer *out, const json_t *spec, int depth, c
         out->steps[out->n++] = (struct step){.kind = PUNCTUATION, .behavior = ISOLATED};
         return true;
     }
+    bool lengthens = strcmp(type, "Metaspace") == 0 || strcmp(type, "ByteLevel") == 0;
+    if (lengthens && ++out->n_lengthening > MAX_LENGTHENING)
+        return tokenizer_bad(err, path, "more than %d of Metaspace and ByteLevel", MAX_LENGTHENING);
     if (strcmp(type, "Split") == 0)
         return read_split(step, spec, path, err);
     if (strcmp(type, "Metaspace") == 0)

@@ -26,11 +26,22 @@ static const char *short_path(const char *path) {
     return len > 100 ? path_name(path) : path;
 }
 
+/* The file's own words may be cut in the middle of a character. */
+static void put_message(char out[256], const char *format, va_list args) {
+    vsnprintf(out, 256, format, args);
+    size_t len = strlen(out);
+    for (size_t pos = 0; pos < len;) {
+        size_t start = pos;
+        if (utf8_next(out, len, &pos) == 0xFFFD || (unsigned char)out[start] < 0x20)
+            memset(out + start, '?', pos - start);
+    }
+}
+
 bool tokenizer_bad(struct error *err, const char *path, const char *format, ...) {
     va_list args;
     char text[256];
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    put_message(text, format, args);
     va_end(args);
     return error_set_code(err, ERROR_INPUT, "bad_model", "%.100s: %s", short_path(path), text);
 }
@@ -39,7 +50,7 @@ bool tokenizer_unsupported(struct error *err, const char *path, const char *form
     va_list args;
     char text[256];
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    put_message(text, format, args);
     va_end(args);
     return error_set(err, ERROR_UNSUPPORTED, "%.100s: %s is not known here", short_path(path),
                      text);

@@ -118,7 +118,8 @@ void added_split(struct pieces *out, const struct added *added, bool normalized,
 bool normalizer_read(struct normalizer **out, const json_t *spec, const char *path,
                      struct error *err);
 void normalizer_free(struct normalizer *normalizer);
-/* text is valid UTF-8. *first is kept only while nothing before the first character went. */
+/* text is valid UTF-8; what is written ends at out->max. *first is kept only while nothing before
+ * the first character went. */
 void normalizer_apply(struct buf *out, const struct normalizer *normalizer, bool *first,
                       const char *text, size_t len);
 

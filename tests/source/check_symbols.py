@@ -23,7 +23,8 @@ PREFIXES = {
     "read": "read align container fault flow image layout ocr office ole ooxml page pages picture pixels "
             "place pool raw wire word xml",
     "device": "device attention cpu maxsim precision tensor weight",
-    "model": "added bpe hub ids json model normalizer pieces place pretokenizer template tokenizer unicode vocab wordpiece",
+    "model": "added bert bpe checkpoint colpali config family gemma hub ids image json model normalizer "
+             "packed pieces place pretokenizer siglip template tokenizer unicode vocab weights wordpiece",
     "store": "store chunks column conn document filter fold fulltext lexical matcher postings ranges "
              "reader stem token tokens tx word",
     "queue": "queue",

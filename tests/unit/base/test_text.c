@@ -194,6 +194,55 @@ static void sha256_of_known_inputs(void **state) {
         sha256_is_hex("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd00"));
 }
 
+static void text_is_normalized(void **state) {
+    (void)state;
+    static const struct {
+        enum text_form form;
+        const char *text, *normal;
+    } cases[] = {
+        {TEXT_NFC, "plain", "plain"},
+        {TEXT_NFC, "e\u0301", "\u00e9"},
+        {TEXT_NFD, "\u00e9", "e\u0301"},
+        {TEXT_NFD, "\ud55c", "\u1112\u1161\u11ab"},
+        {TEXT_NFC, "\u1112\u1161\u11ab", "\ud55c"},
+        {TEXT_NFC, "\ufb01", "\ufb01"},
+        {TEXT_NFKC, "\ufb01\u00b2", "fi2"},
+        {TEXT_NFKD, "\u1e9b\u0323", "s\u0323\u0307"},
+        {TEXT_NFC, "\u1e9b\u0323", "\u1e9b\u0323"},
+        {TEXT_NFC, "\u0958", "\u0915\u093c"}, /* never composed */
+        {TEXT_NFD, "a\u0301\u0323", "a\u0323\u0301"},
+        {TEXT_NFC, "a\xff", "a\ufffd"},
+    };
+    struct arena *arena = arena_new(0);
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        size_t len = 0;
+        const char *text = cases[i].text;
+        const char *normal = text_normalize(&len, arena, cases[i].form, text, strlen(text));
+        assert_string_equal(normal, cases[i].normal);
+        assert_int_equal(len, strlen(cases[i].normal));
+    }
+    /* A long run of marks: those of one class keep their order. */
+    struct buf marks = {0}, ordered = {0};
+    size_t len = 0;
+    buf_puts(&marks, "a");
+    buf_puts(&ordered, "a");
+    for (int i = 0; i < 100; i++) {
+        buf_puts(&marks, i % 2 ? "\u0316" : i % 4 ? "\u0300" : "\u0302");
+        if (i % 2)
+            buf_puts(&ordered, "\u0316");
+    }
+    for (int i = 0; i < 100; i += 2)
+        buf_puts(&ordered, i % 4 ? "\u0300" : "\u0302");
+    assert_string_equal(text_normalize(&len, arena, TEXT_NFD, marks.data, marks.len), ordered.data);
+    assert_string_equal(text_category('a'), "Ll");
+    assert_string_equal(text_category(0x0378), "Cn");
+    assert_string_equal(text_category(UINT32_MAX), "Cn");
+    assert_int_equal(text_lower(0x0416), 0x0436);
+    buf_fini(&marks);
+    buf_fini(&ordered);
+    arena_free(arena);
+}
+
 int run_text_tests(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_code_point_round_trips),
@@ -202,6 +251,7 @@ int run_text_tests(void) {
         cmocka_unit_test(cut_keeps_characters_whole),
         cmocka_unit_test(classes_of_characters),
         cmocka_unit_test(letters_fold_to_what_is_typed),
+        cmocka_unit_test(text_is_normalized),
         cmocka_unit_test(suffix_folds_ascii_only),
         cmocka_unit_test(numbers_are_whole_strings_in_range),
         cmocka_unit_test(sha256_of_known_inputs),
