@@ -2,10 +2,10 @@
  * twice. A panel's 16 pairs of depth are a tile as they lie; 16 rows of 32 elements are another.
  * Packing and softmax are AVX-512's. */
 #include "device/cpu/attention.h"
+#include "device/cpu/vector.h"
 
 #include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define TILE_ROWS 16
 #define TILE_COLUMNS 16
 #define TILE_DEPTH 32

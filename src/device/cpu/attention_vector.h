@@ -12,8 +12,6 @@
 
 #include <float.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* sum + unit * part, in each lane */
 typedef vec multiply_units(vec sum, vec unit, vec part);
 
@@ -32,29 +30,29 @@ INLINE void units_block(const struct units *product, int row, int panel, int row
     const float *b = product->b + (size_t)panel * product->panel_stride;
     float *c = product->c + (size_t)row * product->c_stride + (size_t)panel * LANES;
     vec sum[12][4];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
+        UNROLLED
         for (int p = 0; p < panels; p++)
             sum[r][p] = product->add ? vec_load(c + (size_t)r * product->c_stride + p * LANES)
                                      : vec_set(0);
     }
     for (int unit = 0; unit < product->depth; unit++) {
         vec part[4];
-#pragma GCC unroll 4
+        UNROLLED
         for (int p = 0; p < panels; p++)
             part[p] = vec_load(b + (size_t)p * product->panel_stride + (size_t)unit * LANES);
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             vec each = vec_set(a[(size_t)r * product->a_stride + (size_t)unit]);
-#pragma GCC unroll 4
+            UNROLLED
             for (int p = 0; p < panels; p++)
                 sum[r][p] = multiply(sum[r][p], each, part[p]);
         }
     }
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
+        UNROLLED
         for (int p = 0; p < panels; p++)
             vec_store(c + (size_t)r * product->c_stride + p * LANES, sum[r][p]);
     }

@@ -11,9 +11,9 @@
 #include <math.h>
 #include <stddef.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define N_PARTS (MAXSIM_QUERIES / LANES) /* of a block of queries */
-#define N_ROWS (REGISTERS * 3 / 4 / N_PARTS)
+/* The sums leave room for the best yet, the parts and what is multiplied with them. */
+#define N_ROWS (REGISTERS == 32 ? 10 : 3)
 
 struct best_yet {
     vec scores[N_PARTS];
@@ -24,29 +24,29 @@ INLINE void take_rows(struct best_yet *yet, const float *query, const float *vec
                       int n_rows, int dim) {
     const float *rows = vectors + (size_t)first * (size_t)dim;
     vec sum[N_ROWS][N_PARTS];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < n_rows; r++) {
-#pragma GCC unroll 4
+        UNROLLED
         for (int p = 0; p < N_PARTS; p++)
             sum[r][p] = vec_set(0);
     }
     for (int d = 0; d < dim; d++) {
         vec part[N_PARTS];
-#pragma GCC unroll 4
+        UNROLLED
         for (int p = 0; p < N_PARTS; p++)
             part[p] = vec_load(query + (size_t)d * MAXSIM_QUERIES + p * LANES);
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < n_rows; r++) {
             vec each = vec_set(rows[(size_t)r * (size_t)dim + (size_t)d]);
-#pragma GCC unroll 4
+            UNROLLED
             for (int p = 0; p < N_PARTS; p++)
                 sum[r][p] = vec_fma(each, part[p], sum[r][p]);
         }
     }
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < n_rows; r++) {
         vec_int row = vec_int_set(first + r);
-#pragma GCC unroll 4
+        UNROLLED
         for (int p = 0; p < N_PARTS; p++)
             yet->scores[p] = vec_take_larger(sum[r][p], yet->scores[p], row, &yet->rows[p]);
     }

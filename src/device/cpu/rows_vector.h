@@ -15,8 +15,6 @@
 #include <float.h>
 #include <math.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Relative error 2e-7 where the result is a normal number; 0 below. */
 INLINE vec vec_exp(vec x) {
     x = vec_max(vec_set(-105), vec_min(vec_set(89), x));

@@ -3,6 +3,8 @@
 #ifndef DOCUSEARCH_DEVICE_CPU_VECTOR_AVX2_H
 #define DOCUSEARCH_DEVICE_CPU_VECTOR_AVX2_H
 
+#include "device/cpu/vector.h"
+
 #include <immintrin.h>
 
 #define LANES 8

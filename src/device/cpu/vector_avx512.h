@@ -3,6 +3,8 @@
 #ifndef DOCUSEARCH_DEVICE_CPU_VECTOR_AVX512_H
 #define DOCUSEARCH_DEVICE_CPU_VECTOR_AVX512_H
 
+#include "device/cpu/vector.h"
+
 #include <immintrin.h>
 
 #define LANES 16
@@ -134,20 +136,20 @@ static inline void vec_int_store(int *to, vec_int x) {
 /* Element j of row i becomes element i of row j. */
 static inline void transpose_16(__m512i rows[16]) {
     __m512i pairs[16], fours[16];
-#pragma GCC unroll 8
+    UNROLLED
     for (int i = 0; i < 16; i += 2) {
         pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
         pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
     }
     /* fours[i + j]: columns j, 4 + j, 8 + j and 12 + j of rows i to i + 3 */
-#pragma GCC unroll 4
+    UNROLLED
     for (int i = 0; i < 16; i += 4) {
         fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
         fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
         fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
         fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
     }
-#pragma GCC unroll 4
+    UNROLLED
     for (int j = 0; j < 4; j++) {
         __m512i even_low = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0x88);
         __m512i even_high = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0x88);
