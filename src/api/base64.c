@@ -5,7 +5,7 @@
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-void base64_put(struct buf *out, const void *data, size_t len) {
+void api_base64_put(struct buf *out, const void *data, size_t len) {
     const unsigned char *bytes = data;
     for (size_t i = 0; i < len; i += 3) {
         size_t n = len - i < 3 ? len - i : 3;
@@ -29,7 +29,7 @@ static int digit_of(char c) {
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-bool base64_take(struct buf *out, const char *text, size_t len) {
+bool api_base64_take(struct buf *out, const char *text, size_t len) {
     if (len % 4 != 0)
         return false;
     for (size_t i = 0; i < len; i += 4) {

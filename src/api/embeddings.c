@@ -201,7 +201,7 @@ static bool load_picture(uint8_t **rgb, struct picture *out, struct embedding_ca
     const char *data = data_of_url(json_string_value(json_object_get(e->inputs[i], "image")));
     struct buf bytes = {.max = MAX_PICTURE};
     int fd = -1;
-    bool ok = base64_take(&bytes, data, strlen(data));
+    bool ok = api_base64_take(&bytes, data, strlen(data));
     if (!ok)
         error_set(err, bytes.failed ? ERROR_LIMIT : ERROR_INPUT, "input %d: %s", i,
                   bytes.failed ? "the picture is larger than 24 MiB"
@@ -239,7 +239,8 @@ static void put_vector(struct embedding_call *e, const float *row, int dim) {
     struct buf *out = &e->out;
     if (e->base64) {
         buf_putc(out, '"');
-        base64_put(out, row, (size_t)dim * sizeof *row); /* little-endian, as our processors are */
+        api_base64_put(out, row,
+                       (size_t)dim * sizeof *row); /* little-endian, as our processors are */
         buf_putc(out, '"');
         return;
     }

@@ -121,9 +121,9 @@ bool job_document(struct document_row *out, bool *found, struct api *api, struct
 
 /* ---- base64.c ------------------------------------------------------------------------------- */
 
-void base64_put(struct buf *out, const void *data, size_t len);
+void api_base64_put(struct buf *out, const void *data, size_t len);
 /* False: text is not padded base64, or (out->failed) out is full. */
-bool base64_take(struct buf *out, const char *text, size_t len);
+bool api_base64_take(struct buf *out, const char *text, size_t len);
 
 /* ---- upload.c ------------------------------------------------------------------------------- */
 

@@ -28,8 +28,3 @@ bool choose_device(const char **out, const struct settings *settings, struct err
     log_info("Using device: %s", *out);
     return true;
 }
-
-bool open_device(struct device **out, const struct settings *settings, struct error *err) {
-    const char *name;
-    return choose_device(&name, settings, err) && device_open(out, name, 0, err);
-}

@@ -347,10 +347,19 @@ static void end_run(struct embedding_run *run) {
     mem_free(run->lines);
 }
 
+static bool run_embed(struct embedding_run *run, const char *lines, struct error *err) {
+    const char *device;
+    if (lines && !add_lines(run, lines, err))
+        return false;
+    run->many = run->many || run->n > 1;
+    return choose_device(&device, run->settings, err) &&
+           device_open(&run->device, device, 0, err) && embed_all(run, err);
+}
+
 int command_embed(const struct command *self, int argc, char **argv, struct settings *settings) {
     struct embedding_run run = {.settings = settings};
     struct error err;
-    bool ok = take_inputs(&run, &argc, argv), bad = !ok;
+    bool bad = !take_inputs(&run, &argc, argv);
     bool verbose = take_flag(&argc, argv, "--verbose");
     take_flag(&argc, argv, "--json"); /* the only form there is */
     const char *lines = take_value(&argc, argv, "--passages-from", &bad);
@@ -359,19 +368,12 @@ int command_embed(const struct command *self, int argc, char **argv, struct sett
     int status = EXIT_USAGE;
     if (bad)
         usage_error(self, "an option lacks its value");
-    else if (check_arguments(self, &argc, argv, 0, 0)) {
-        ok = !lines || add_lines(&run, lines, &err);
-        run.many = run.many || run.n > 1;
-        if (ok && run.n == 0 && !lines) {
-            usage_error(self, "nothing to embed: --image, --query or --passage");
-            end_run(&run);
-            return EXIT_USAGE;
-        }
-        ok = ok && open_device(&run.device, settings, &err) && embed_all(&run, &err);
-        if (ok && verbose)
-            say_summary(&run);
-        status = ok ? EXIT_OK : failed(&err);
-    }
+    else if (check_arguments(self, &argc, argv, 0, 0) && run.n == 0 && !lines)
+        usage_error(self, "nothing to embed: --image, --query or --passage");
+    else if (argc == 1)
+        status = run_embed(&run, lines, &err) ? EXIT_OK : failed(&err);
+    if (status == EXIT_OK && verbose)
+        say_summary(&run);
     end_run(&run);
     return status;
 }

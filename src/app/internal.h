@@ -46,8 +46,6 @@ int failed(const struct error *err); /* prints the error, gives EXIT_FAILED */
 /* The device in use ("cpu"), said in the log as other programs expect to read it; ERROR_DEVICE when
  * one is asked for that is not there and DEVICE_STRICT is set. */
 bool choose_device(const char **out, const struct settings *settings, struct error *err);
-/* The same, opened. */
-bool open_device(struct device **out, const struct settings *settings, struct error *err);
 
 /* ---- session: the API, through a running server or in this process --------------------------- */
 

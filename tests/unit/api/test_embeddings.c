@@ -122,10 +122,10 @@ static void base64_goes_both_ways(void **state) {
     };
     for (size_t i = 0; i < BASE_COUNT(pairs); i++) {
         struct buf coded = {0}, plain = {0};
-        base64_put(&coded, pairs[i][0], strlen(pairs[i][0]));
+        api_base64_put(&coded, pairs[i][0], strlen(pairs[i][0]));
         assert_int_equal(coded.len, strlen(pairs[i][1]));
         assert_memory_equal(coded.len ? coded.data : "", pairs[i][1], coded.len);
-        assert_true(base64_take(&plain, pairs[i][1], strlen(pairs[i][1])));
+        assert_true(api_base64_take(&plain, pairs[i][1], strlen(pairs[i][1])));
         assert_int_equal(plain.len, strlen(pairs[i][0]));
         assert_memory_equal(plain.len ? plain.data : "", pairs[i][0], plain.len);
         buf_fini(&coded);
@@ -135,8 +135,8 @@ static void base64_goes_both_ways(void **state) {
     struct buf coded = {0}, plain = {0};
     for (int i = 0; i < 256; i++)
         all[i] = (unsigned char)(i * 167 + 13);
-    base64_put(&coded, all, sizeof all);
-    assert_true(base64_take(&plain, coded.data, coded.len));
+    api_base64_put(&coded, all, sizeof all);
+    assert_true(api_base64_take(&plain, coded.data, coded.len));
     assert_int_equal(plain.len, sizeof all);
     assert_memory_equal(plain.data, all, sizeof all);
     buf_fini(&coded);
@@ -145,12 +145,12 @@ static void base64_goes_both_ways(void **state) {
         "A", "AB", "ABC", "A===", "====", "AB=C", "AB==AB==", "AB C", "AB-_", "AB\xc3\xa9"};
     for (size_t i = 0; i < BASE_COUNT(broken); i++) {
         struct buf out = {0};
-        if (base64_take(&out, broken[i], strlen(broken[i])))
+        if (api_base64_take(&out, broken[i], strlen(broken[i])))
             fail_msg("'%s' was taken", broken[i]);
         buf_fini(&out);
     }
     struct buf small = {.max = 4};
-    assert_false(base64_take(&small, "Zm9vYmFy", 8));
+    assert_false(api_base64_take(&small, "Zm9vYmFy", 8));
     assert_true(small.failed);
     buf_fini(&small);
 }
