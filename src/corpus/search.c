@@ -32,7 +32,7 @@ struct hits {
 
 static struct search_stage *add_stage(struct search_reply *out, const char *name) {
     struct search_stage *stage = &out->stages[out->n_stages++];
-    stage->name = name;
+    *stage = (struct search_stage){.name = name};
     return stage;
 }
 

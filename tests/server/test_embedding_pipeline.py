@@ -305,6 +305,7 @@ def test_without_models_words_alone_answer(serve, models):
         reply = search(bare, "heron lantern", mode)
         assert strip(reply) == lexical
         assert reply["stages"]["dense"]["unavailable"] == "no text model is installed"
+        assert "unavailable" not in reply["stages"]["lexical"]
     refused = bare.request("POST", "/search", {"query": "heron", "search_mode": "visual"})
     assert refused.code == "model_not_installed"
     assert {entry["state"] for entry in health(bare)["models"]} == {"not_installed"}
