@@ -14,7 +14,7 @@ enum { WIDTH_MAX = 8192, LAYERS_MAX = 256, POSITIONS_MAX = 32768, VOCAB_MAX = 4 
 struct bert_layer {
     struct weight *qkv, *out, *up, *down;
     struct tensor *qkv_bias, *out_bias, *up_bias, *down_bias;
-    struct tensor *attention_gain, *attention_bias, *output_gain, *output_bias;
+    struct weights_norm attention_norm, output_norm;
 };
 struct bert {
     struct device *device;
@@ -24,7 +24,7 @@ struct bert {
     enum precision precision;
     const struct checkpoint_tensor *words;
     float *places; /* positions × width: position and type 0, summed */
-    struct tensor *gain, *bias;
+    struct weights_norm norm;
     struct bert_layer *layers;
 };
 
@@ -86,18 +86,6 @@ static bool open_tables(struct bert *bert, const struct model *model, struct wei
     return ok;
 }
 
-/* "<prefix>.weight" and "<prefix>.bias" of a layer norm. */
-static bool open_norm(struct tensor **gain, struct tensor **bias, struct weights *weights,
-                      const char *prefix, int n, struct error *err) {
-    char name[WEIGHTS_NAME];
-    const char *const names[] = {name};
-    snprintf(name, sizeof name, "%s.weight", prefix);
-    if (!weights_vector(gain, weights, names, &n, 1, 0, err))
-        return false;
-    snprintf(name, sizeof name, "%s.bias", prefix);
-    return weights_vector(bias, weights, names, &n, 1, 0, err);
-}
-
 /* Of layer i, the linear layers named, stacked, and their biases. */
 static bool open_linear(struct weight **weight, struct tensor **bias, const struct bert *bert,
                         struct weights *weights, int layer_i, const char *const *parts, int n_parts,
@@ -113,8 +101,8 @@ static bool open_linear(struct weight **weight, struct tensor **bias, const stru
         }
     }
     return weights_linear(weight, weights, names[0], sizes, n_parts, k, WEIGHT_STACK,
-                          bert->precision, err) &&
-           weights_vector(bias, weights, names[1], sizes, n_parts, 0, err);
+                          bert->precision, NULL, err) &&
+           weights_vector(bias, weights, names[1], sizes, n_parts, err);
 }
 
 static bool open_layer(struct bert *bert, struct weights *weights, int i, struct error *err) {
@@ -134,9 +122,8 @@ static bool open_layer(struct bert *bert, struct weights *weights, int i, struct
            open_linear(&layer->up, &layer->up_bias, bert, weights, i, up, 1, inner, width, err) &&
            open_linear(&layer->down, &layer->down_bias, bert, weights, i, down, 1, width, inner,
                        err) &&
-           open_norm(&layer->attention_gain, &layer->attention_bias, weights, norm[0], width,
-                     err) &&
-           open_norm(&layer->output_gain, &layer->output_bias, weights, norm[1], width, err);
+           weights_norm(&layer->attention_norm, weights, norm[0], width, 0, true, false, err) &&
+           weights_norm(&layer->output_norm, weights, norm[1], width, 0, true, false, err);
 }
 
 bool bert_open(struct bert **out, struct model *model, struct weights *weights, struct error *err) {
@@ -150,7 +137,8 @@ bool bert_open(struct bert **out, struct model *model, struct weights *weights, 
                             "tokenizer.json: token id %d, but the model has %d",
                             tokenizer_n_ids(model->tokenizer) - 1, bert->vocab);
     ok = ok && open_tables(bert, model, weights, err) &&
-         open_norm(&bert->gain, &bert->bias, weights, "embeddings.LayerNorm", bert->width, err);
+         weights_norm(&bert->norm, weights, "embeddings.LayerNorm", bert->width, 0, true, false,
+                      err);
     if (ok)
         bert->layers = mem_alloc((size_t)bert->n_layers * sizeof *bert->layers);
     for (int i = 0; i < bert->n_layers && ok; i++)
@@ -237,7 +225,7 @@ static bool embed_tokens(struct tensor *out, const struct bert *bert,
     }
     ok = ok && tensor_write(out, 0, batch->n_rows, values, err);
     mem_free(values);
-    return ok && device_layer_norm(out, out, bert->gain, bert->bias, bert->epsilon, err);
+    return ok && device_layer_norm(out, out, bert->norm.gain, bert->norm.bias, bert->epsilon, err);
 }
 
 /* One head of one watching row: out = softmax(scale * q kᵀ) v over rows [from, to) of qkv. */
@@ -342,11 +330,12 @@ static bool run_layer(struct tensor *x, struct space *space, const struct bert *
            attend(space, bert, batch, err) &&
            device_linear(x, space->attended, layer->out, layer->out_bias, ACTIVATION_NONE, x,
                          err) &&
-           device_layer_norm(x, x, layer->attention_gain, layer->attention_bias, bert->epsilon,
-                             err) &&
+           device_layer_norm(x, x, layer->attention_norm.gain, layer->attention_norm.bias,
+                             bert->epsilon, err) &&
            device_linear(space->inner, x, layer->up, layer->up_bias, bert->activation, NULL, err) &&
            device_linear(x, space->inner, layer->down, layer->down_bias, ACTIVATION_NONE, x, err) &&
-           device_layer_norm(x, x, layer->output_gain, layer->output_bias, bert->epsilon, err);
+           device_layer_norm(x, x, layer->output_norm.gain, layer->output_norm.bias, bert->epsilon,
+                             err);
 }
 
 bool bert_forward(struct tensor **out, const struct bert *bert, const struct bert_batch *batch,

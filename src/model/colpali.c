@@ -166,12 +166,11 @@ static bool open_head(struct colpali *colpali, struct error *err) {
     model->info.dim = dim;
     return weights_linear(&colpali->projector, colpali->weights, &names[0], &width, 1,
                           siglip_width(colpali->siglip), WEIGHT_STACK, model_edge_precision(model),
-                          err) &&
-           weights_vector(&colpali->projector_bias, colpali->weights, &names[1], &width, 1, 0,
-                          err) &&
+                          NULL, err) &&
+           weights_vector(&colpali->projector_bias, colpali->weights, &names[1], &width, 1, err) &&
            weights_linear(&colpali->head, colpali->weights, &names[2], &dim, 1, width, WEIGHT_STACK,
-                          model_edge_precision(model), err) &&
-           weights_vector(&colpali->head_bias, colpali->weights, &names[3], &dim, 1, 0, err);
+                          model_edge_precision(model), NULL, err) &&
+           weights_vector(&colpali->head_bias, colpali->weights, &names[3], &dim, 1, err);
 }
 
 static bool open_models(struct colpali *colpali, struct error *err) {

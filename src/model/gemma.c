@@ -20,7 +20,7 @@ enum {
 
 struct gemma_layer {
     struct weight *qkv, *out, *gate_up, *down;
-    struct tensor *attention_gain, *network_gain;
+    struct weights_norm attention_norm, network_norm;
 };
 struct gemma {
     struct device *device;
@@ -28,7 +28,7 @@ struct gemma {
     float epsilon, rope_base;
     enum precision precision;
     const struct checkpoint_tensor *words;
-    struct tensor *gain;
+    struct weights_norm norm;
     struct gemma_layer *layers;
 };
 
@@ -84,19 +84,15 @@ static bool read_config(struct gemma *gemma, const struct config *config, int vo
 
 static bool open_linear(struct weight **weight, const struct gemma *gemma, struct weights *weights,
                         int layer_i, const char *const *parts, const int *n, int n_parts, int k,
-                        enum weight_join join, struct error *err) {
+                        enum weight_join join, const float *columns, struct error *err) {
     char text[3][WEIGHTS_NAME];
     const char *names[3];
     for (int i = 0; i < n_parts; i++) {
         snprintf(text[i], sizeof text[i], "language_model.layers.%d.%s.weight", layer_i, parts[i]);
         names[i] = text[i];
     }
-    return weights_linear(weight, weights, names, n, n_parts, k, join, gemma->precision, err);
-}
-
-static bool open_gain(struct tensor **gain, const struct gemma *gemma, struct weights *weights,
-                      const char *name, struct error *err) {
-    return weights_vector(gain, weights, &name, &gemma->width, 1, 1, err);
+    return weights_linear(weight, weights, names, n, n_parts, k, join, gemma->precision, columns,
+                          err);
 }
 
 static bool open_layer(struct gemma *gemma, struct weights *weights, int i, struct error *err) {
@@ -108,19 +104,20 @@ static bool open_layer(struct gemma *gemma, struct weights *weights, int i, stru
     int heads = gemma->n_heads * gemma->head_dim, kv = gemma->n_kv_heads * gemma->head_dim;
     int qkv_n[] = {heads, kv, kv}, inner_n[] = {gemma->inner, gemma->inner};
     char norm[2][WEIGHTS_NAME];
-    snprintf(norm[0], sizeof norm[0], "language_model.layers.%d.input_layernorm.weight", i);
-    snprintf(norm[1], sizeof norm[1], "language_model.layers.%d.post_attention_layernorm.weight",
-             i);
-    return open_linear(&layer->qkv, gemma, weights, i, qkv, qkv_n, 3, gemma->width, WEIGHT_STACK,
-                       err) &&
+    snprintf(norm[0], sizeof norm[0], "language_model.layers.%d.input_layernorm", i);
+    snprintf(norm[1], sizeof norm[1], "language_model.layers.%d.post_attention_layernorm", i);
+    return weights_norm(&layer->attention_norm, weights, norm[0], gemma->width, 1, false, true,
+                        err) &&
+           weights_norm(&layer->network_norm, weights, norm[1], gemma->width, 1, false, true,
+                        err) &&
+           open_linear(&layer->qkv, gemma, weights, i, qkv, qkv_n, 3, gemma->width, WEIGHT_STACK,
+                       layer->attention_norm.columns, err) &&
            open_linear(&layer->out, gemma, weights, i, out, &gemma->width, 1, heads, WEIGHT_STACK,
-                       err) &&
+                       NULL, err) &&
            open_linear(&layer->gate_up, gemma, weights, i, gate_up, inner_n, 2, gemma->width,
-                       WEIGHT_GATED, err) &&
+                       WEIGHT_GATED, layer->network_norm.columns, err) &&
            open_linear(&layer->down, gemma, weights, i, down, &gemma->width, 1, gemma->inner,
-                       WEIGHT_STACK, err) &&
-           open_gain(&layer->attention_gain, gemma, weights, norm[0], err) &&
-           open_gain(&layer->network_gain, gemma, weights, norm[1], err);
+                       WEIGHT_STACK, NULL, err);
 }
 
 bool gemma_open(struct gemma **out, struct model *model, struct weights *weights,
@@ -133,7 +130,8 @@ bool gemma_open(struct gemma **out, struct model *model, struct weights *weights
     ok = ok &&
          weights_table(&gemma->words, weights, "language_model.embed_tokens.weight", gemma->vocab,
                        gemma->width, err) &&
-         open_gain(&gemma->gain, gemma, weights, "language_model.norm.weight", err);
+         weights_norm(&gemma->norm, weights, "language_model.norm", gemma->width, 1, false, false,
+                      err);
     if (ok)
         gemma->layers = mem_alloc((size_t)gemma->n_layers * sizeof *gemma->layers);
     for (int i = 0; i < gemma->n_layers && ok; i++)
@@ -252,12 +250,12 @@ static bool run_layer(struct tensor *x, struct space *space, const struct gemma 
         .scale = 1 / sqrtf((float)gemma->head_dim),
         .precision = gemma->precision,
     };
-    return device_rms_norm(space->normed, x, layer->attention_gain, gemma->epsilon, err) &&
+    return device_rms_norm(space->normed, x, layer->attention_norm.gain, gemma->epsilon, err) &&
            device_linear(space->qkv, space->normed, layer->qkv, NULL, ACTIVATION_NONE, NULL, err) &&
            device_rope(space->qkv, &shape, sequences, gemma->rope_base, err) &&
            device_attention(space->attended, space->qkv, &shape, sequences, err) &&
            device_linear(x, space->attended, layer->out, NULL, ACTIVATION_NONE, x, err) &&
-           device_rms_norm(space->normed, x, layer->network_gain, gemma->epsilon, err) &&
+           device_rms_norm(space->normed, x, layer->network_norm.gain, gemma->epsilon, err) &&
            run_network(x, space, layer, err);
 }
 
@@ -269,5 +267,5 @@ bool gemma_forward(struct tensor *x, const struct gemma *gemma, const struct seq
         ok = run_layer(x, &space, gemma, &gemma->layers[i], sequences, err) &&
              model_pause(between, err);
     free_space(&space);
-    return ok && device_rms_norm(x, x, gemma->gain, gemma->epsilon, err);
+    return ok && device_rms_norm(x, x, gemma->norm.gain, gemma->epsilon, err);
 }

@@ -132,15 +132,25 @@ const struct checkpoint_tensor *weights_lookup(const struct weights *weights, co
 /* A tensor n × k whose rows are read from the mapped file. */
 bool weights_table(const struct checkpoint_tensor **out, struct weights *weights, const char *name,
                    int n, int k, struct error *err);
-/* names of n_parts tensors of n[i] elements one after another as a row, add added to each. */
+/* n_parts tensors of n[i] elements one after another as a row. */
 bool weights_vector(struct tensor **out, struct weights *weights, const char *const *names,
-                    const int *n, int n_parts, float add, struct error *err);
+                    const int *n, int n_parts, struct error *err);
+/* <prefix>.weight (add added to it) and, if has_bias, <prefix>.bias of a layer norm of n channels.
+ * Where only linear layers read what it gives, and at int8, its loud channels are made quieter and
+ * their columns in those layers as much louder: columns (the weights'; NULL: none) is for
+ * weights_linear. */
+struct weights_norm {
+    struct tensor *gain, *bias;
+    const float *columns;
+};
+bool weights_norm(struct weights_norm *out, struct weights *weights, const char *prefix, int n,
+                  float add, bool has_bias, bool before_linear, struct error *err);
 /* A linear layer's matrix out of n_parts tensors n[i] × k (any shape of so many elements whose
- * first dimension is n[i]: a convolution's). *out is set by weights_finish and must last till
- * then. */
+ * first dimension is n[i]: a convolution's), columns times those given. *out is set by
+ * weights_finish and must last till then. */
 bool weights_linear(struct weight **out, struct weights *weights, const char *const *names,
                     const int *n, int n_parts, int k, enum weight_join join,
-                    enum precision precision, struct error *err);
+                    enum precision precision, const float *columns, struct error *err);
 /* Finds the packed weights on disk, or packs them. */
 bool weights_finish(struct weights *weights, struct error *err);
 

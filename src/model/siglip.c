@@ -12,7 +12,7 @@ enum { WIDTH_MAX = 16384, INNER_MAX = 131072, LAYERS_MAX = 256, IMAGE_MAX = 4096
 struct siglip_layer {
     struct weight *qkv, *out, *up, *down;
     struct tensor *qkv_bias, *out_bias, *up_bias, *down_bias;
-    struct tensor *attention_gain, *attention_bias, *network_gain, *network_bias;
+    struct weights_norm attention_norm, network_norm;
 };
 struct siglip {
     struct device *device;
@@ -21,7 +21,8 @@ struct siglip {
     enum activation activation;
     enum precision precision, edge_precision; /* edge: of the patches, whose values are few */
     struct weight *patches;
-    struct tensor *patches_bias, *places, *gain, *bias;
+    struct tensor *patches_bias, *places;
+    struct weights_norm norm;
     struct siglip_layer *layers;
 };
 
@@ -53,20 +54,9 @@ static bool read_config(struct siglip *siglip, const struct config *config, stru
 
 #define TOWER "vision_tower."
 
-static bool open_norm(struct tensor **gain, struct tensor **bias, struct weights *weights,
-                      const char *prefix, int n, struct error *err) {
-    char name[WEIGHTS_NAME];
-    const char *const names[] = {name};
-    snprintf(name, sizeof name, TOWER "%s.weight", prefix);
-    if (!weights_vector(gain, weights, names, &n, 1, 0, err))
-        return false;
-    snprintf(name, sizeof name, TOWER "%s.bias", prefix);
-    return weights_vector(bias, weights, names, &n, 1, 0, err);
-}
-
 static bool open_linear(struct weight **weight, struct tensor **bias, const struct siglip *siglip,
                         struct weights *weights, int layer_i, const char *const *parts, int n_parts,
-                        int n, int k, struct error *err) {
+                        int n, int k, const float *columns, struct error *err) {
     char text[3][2][WEIGHTS_NAME];
     const char *names[2][3];
     const int sizes[3] = {n, n, n};
@@ -78,8 +68,8 @@ static bool open_linear(struct weight **weight, struct tensor **bias, const stru
         }
     }
     return weights_linear(weight, weights, names[0], sizes, n_parts, k, WEIGHT_STACK,
-                          siglip->precision, err) &&
-           weights_vector(bias, weights, names[1], sizes, n_parts, 0, err);
+                          siglip->precision, columns, err) &&
+           weights_vector(bias, weights, names[1], sizes, n_parts, err);
 }
 
 static bool open_layer(struct siglip *siglip, struct weights *weights, int i, struct error *err) {
@@ -88,19 +78,23 @@ static bool open_layer(struct siglip *siglip, struct weights *weights, int i, st
                              *const down[] = {"mlp.fc2"};
     struct siglip_layer *layer = &siglip->layers[i];
     int width = siglip->width, inner = siglip->inner;
-    char norm[2][64];
-    snprintf(norm[0], sizeof norm[0], "encoder.layers.%d.layer_norm1", i);
-    snprintf(norm[1], sizeof norm[1], "encoder.layers.%d.layer_norm2", i);
+    const float *before_attention, *before_network;
+    char norm[2][WEIGHTS_NAME];
+    snprintf(norm[0], sizeof norm[0], TOWER "encoder.layers.%d.layer_norm1", i);
+    snprintf(norm[1], sizeof norm[1], TOWER "encoder.layers.%d.layer_norm2", i);
+    if (!weights_norm(&layer->attention_norm, weights, norm[0], width, 0, true, true, err) ||
+        !weights_norm(&layer->network_norm, weights, norm[1], width, 0, true, true, err))
+        return false;
+    before_attention = layer->attention_norm.columns;
+    before_network = layer->network_norm.columns;
     return open_linear(&layer->qkv, &layer->qkv_bias, siglip, weights, i, qkv, 3, width, width,
-                       err) &&
+                       before_attention, err) &&
            open_linear(&layer->out, &layer->out_bias, siglip, weights, i, out, 1, width, width,
-                       err) &&
-           open_linear(&layer->up, &layer->up_bias, siglip, weights, i, up, 1, inner, width, err) &&
+                       NULL, err) &&
+           open_linear(&layer->up, &layer->up_bias, siglip, weights, i, up, 1, inner, width,
+                       before_network, err) &&
            open_linear(&layer->down, &layer->down_bias, siglip, weights, i, down, 1, width, inner,
-                       err) &&
-           open_norm(&layer->attention_gain, &layer->attention_bias, weights, norm[0], width,
-                     err) &&
-           open_norm(&layer->network_gain, &layer->network_bias, weights, norm[1], width, err);
+                       NULL, err);
 }
 
 /* The table of places, as a tensor. */
@@ -125,10 +119,11 @@ static bool open_edges(struct siglip *siglip, struct weights *weights, struct er
     const char *bias = TOWER "embeddings.patch_embedding.bias";
     return weights_linear(&siglip->patches, weights, &weight, &siglip->width, 1,
                           3 * siglip->patch_size * siglip->patch_size, WEIGHT_STACK,
-                          siglip->edge_precision, err) &&
-           weights_vector(&siglip->patches_bias, weights, &bias, &siglip->width, 1, 0, err) &&
+                          siglip->edge_precision, NULL, err) &&
+           weights_vector(&siglip->patches_bias, weights, &bias, &siglip->width, 1, err) &&
            open_places(siglip, weights, err) &&
-           open_norm(&siglip->gain, &siglip->bias, weights, "post_layernorm", siglip->width, err);
+           weights_norm(&siglip->norm, weights, TOWER "post_layernorm", siglip->width, 0, true,
+                        false, err);
 }
 
 bool siglip_open(struct siglip **out, struct model *model, struct weights *weights,
@@ -230,14 +225,14 @@ static bool run_layer(struct tensor *x, struct space *space, const struct siglip
         .scale = 1 / sqrtf((float)head_dim),
         .precision = siglip->precision,
     };
-    return device_layer_norm(space->normed, x, layer->attention_gain, layer->attention_bias,
-                             siglip->epsilon, err) &&
+    return device_layer_norm(space->normed, x, layer->attention_norm.gain,
+                             layer->attention_norm.bias, siglip->epsilon, err) &&
            device_linear(space->qkv, space->normed, layer->qkv, layer->qkv_bias, ACTIVATION_NONE,
                          NULL, err) &&
            device_attention(space->attended, space->qkv, &shape, sequences, err) &&
            device_linear(x, space->attended, layer->out, layer->out_bias, ACTIVATION_NONE, x,
                          err) &&
-           device_layer_norm(space->normed, x, layer->network_gain, layer->network_bias,
+           device_layer_norm(space->normed, x, layer->network_norm.gain, layer->network_norm.bias,
                              siglip->epsilon, err) &&
            device_linear(space->inner, space->normed, layer->up, layer->up_bias, siglip->activation,
                          NULL, err) &&
@@ -260,7 +255,7 @@ bool siglip_forward(struct tensor **out, const struct siglip *siglip,
     for (int i = 0; i < siglip->n_layers && ok; i++)
         ok = run_layer(x, &space, siglip, &siglip->layers[i], &sequences, err) &&
              model_pause(between, err);
-    ok = ok && device_layer_norm(x, x, siglip->gain, siglip->bias, siglip->epsilon, err);
+    ok = ok && device_layer_norm(x, x, siglip->norm.gain, siglip->norm.bias, siglip->epsilon, err);
     free_space(&space);
     mem_free(starts);
     if (!ok) {

@@ -30,6 +30,7 @@ struct part {
 struct linear {
     struct weight **out;
     struct weight_shape shape;
+    const float *columns; /* factors; or NULL */
     struct part *parts[PARTS_MAX];
     int n_parts;
 };
@@ -45,6 +46,7 @@ struct weights {
     int n_linears;
     const struct checkpoint_tensor **tables;
     int n_tables;
+    struct arena *arena; /* columns */
     /* what was given */
     struct tensor **tensors;
     int n_tensors;
@@ -212,6 +214,7 @@ bool weights_open(struct weights **out, struct model *model, weights_names names
     *out = NULL;
     weights->model = model;
     weights->names = names;
+    weights->arena = arena_new(0);
     if (model->adapter_checkpoint)
         n += (size_t)checkpoint_count(model->adapter_checkpoint);
     checkpoint_file_at(&file, model->checkpoint, 0);
@@ -247,6 +250,7 @@ void weights_close(struct weights *weights) {
     mem_free(weights->tables);
     mem_free(weights->linears);
     mem_free(weights->parts);
+    arena_free(weights->arena);
     mem_free(weights);
 }
 
@@ -302,39 +306,95 @@ bool weights_table(const struct checkpoint_tensor **out, struct weights *weights
     return true;
 }
 
+/* A row of n values on the device. */
+static bool give_vector(struct tensor **out, struct weights *weights, const float *values, int n,
+                        struct error *err) {
+    struct tensor *tensor = NULL;
+    *out = NULL;
+    if (!tensor_new(&tensor, weights->model->device, 1, n, err))
+        return false;
+    weights->tensors[weights->n_tensors++] = *out = tensor;
+    weights->model->info.weight_bytes += (int64_t)n * (int64_t)sizeof *values;
+    return tensor_write(tensor, 0, 1, values, err);
+}
+
+static bool read_vector(float *out, struct weights *weights, const char *name, int n, float add,
+                        struct error *err) {
+    struct part *part = NULL;
+    if (!ask(&part, weights, name, n, 0, err) || !checkpoint_floats(out, part->tensor, 0, n, err))
+        return false;
+    for (int i = 0; i < n; i++)
+        out[i] += add;
+    return true;
+}
+
 bool weights_vector(struct tensor **out, struct weights *weights, const char *const *names,
-                    const int *n, int n_parts, float add, struct error *err) {
+                    const int *n, int n_parts, struct error *err) {
     int total = 0, at = 0;
     for (int i = 0; i < n_parts; i++)
         total += n[i];
-    float *values = mem_try((size_t)total, sizeof *values, (size_t)1 << 30);
-    struct tensor *tensor = NULL;
-    bool ok = values != NULL;
-    if (!ok)
-        error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for %d values", total);
+    float *values = mem_alloc((size_t)total * sizeof *values);
+    bool ok = true;
     for (int i = 0; i < n_parts && ok; i++) {
-        struct part *part = NULL;
-        ok = ask(&part, weights, names[i], n[i], 0, err) &&
-             checkpoint_floats(values + at, part->tensor, 0, n[i], err);
+        ok = read_vector(values + at, weights, names[i], n[i], 0, err);
         at += n[i];
     }
-    for (int i = 0; i < total && ok; i++)
-        values[i] += add;
-    ok = ok && tensor_new(&tensor, weights->model->device, 1, total, err);
-    if (ok) {
-        weights->tensors[weights->n_tensors++] = tensor;
-        weights->model->info.weight_bytes += (int64_t)total * (int64_t)sizeof *values;
-        ok = tensor_write(tensor, 0, 1, values, err);
-    }
+    ok = ok && give_vector(out, weights, values, total, err);
     mem_free(values);
-    *out = ok ? tensor : NULL;
+    return ok;
+}
+
+static int by_value(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* A token's int8 values share one scale, which a channel fifty times as loud as the rest takes for
+ * itself. Half of its loudness (as a factor) goes over to the columns of the weights, as
+ * SmoothQuant does (Xiao et al. 2023, §4), here told by the norm's gain and bias alone; NULL where
+ * no channel is LOUD times the median. */
+static float *find_columns(struct weights *weights, const float *gain, const float *bias, int n) {
+    enum { LOUD = 4 };
+    float *sizes = mem_alloc(2 * (size_t)n * sizeof *sizes), *sorted = sizes + n, *columns = NULL;
+    for (int i = 0; i < n; i++)
+        sorted[i] = sizes[i] = hypotf(gain[i], bias ? bias[i] : 0);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    float median = sorted[n / 2];
+    if (median > 0 && sorted[n - 1] > LOUD * median) {
+        columns = arena_alloc(weights->arena, (size_t)n * sizeof *columns);
+        for (int i = 0; i < n; i++)
+            columns[i] = sizes[i] > LOUD * median ? sqrtf(sizes[i] / median) : 1;
+    }
+    mem_free(sizes);
+    return columns;
+}
+
+bool weights_norm(struct weights_norm *out, struct weights *weights, const char *prefix, int n,
+                  float add, bool has_bias, bool before_linear, struct error *err) {
+    float *gain = mem_alloc(2 * (size_t)n * sizeof *gain), *bias = has_bias ? gain + n : NULL;
+    char name[WEIGHTS_NAME];
+    *out = (struct weights_norm){0};
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    bool ok = read_vector(gain, weights, name, n, add, err);
+    snprintf(name, sizeof name, "%s.bias", prefix);
+    ok = ok && (!bias || read_vector(bias, weights, name, n, 0, err));
+    if (ok && before_linear && weights->model->precision == PRECISION_INT8)
+        out->columns = find_columns(weights, gain, bias, n);
+    for (int i = 0; out->columns && i < n; i++) {
+        gain[i] /= out->columns[i];
+        if (bias)
+            bias[i] /= out->columns[i];
+    }
+    ok = ok && give_vector(&out->gain, weights, gain, n, err) &&
+         (!bias || give_vector(&out->bias, weights, bias, n, err));
+    mem_free(gain);
     return ok;
 }
 
 bool weights_linear(struct weight **out, struct weights *weights, const char *const *names,
                     const int *n, int n_parts, int k, enum weight_join join,
-                    enum precision precision, struct error *err) {
-    struct linear linear = {.out = out, .n_parts = n_parts};
+                    enum precision precision, const float *columns, struct error *err) {
+    struct linear linear = {.out = out, .n_parts = n_parts, .columns = columns};
     linear.shape = (struct weight_shape){.k = k, .join = join, .precision = precision};
     for (int i = 0; i < n_parts; i++) {
         if (!ask(&linear.parts[i], weights, names[i], n[i], k, err))
@@ -352,14 +412,10 @@ struct rows {
     int k, rank;
     float scale;
     float *down; /* lora_A as floats */
+    const float *columns;
 };
 
-static bool give_row(void *ctx, int i, float *out, struct error *err) {
-    const struct rows *rows = ctx;
-    if (!checkpoint_floats(out, rows->part->tensor, (int64_t)i * rows->k, rows->k, err))
-        return false;
-    if (!rows->down)
-        return true;
+static bool add_adapted(float *out, const struct rows *rows, int i, struct error *err) {
     float up[RANK_MAX];
     if (!checkpoint_floats(up, rows->part->up, (int64_t)i * rows->rank, rows->rank, err))
         return false;
@@ -369,6 +425,16 @@ static bool give_row(void *ctx, int i, float *out, struct error *err) {
         for (int c = 0; c < rows->k; c++)
             out[c] += factor * down[c];
     }
+    return true;
+}
+
+static bool give_row(void *ctx, int i, float *out, struct error *err) {
+    const struct rows *rows = ctx;
+    if (!checkpoint_floats(out, rows->part->tensor, (int64_t)i * rows->k, rows->k, err) ||
+        (rows->down && !add_adapted(out, rows, i, err)))
+        return false;
+    for (int c = 0; rows->columns && c < rows->k; c++)
+        out[c] *= rows->columns[c];
     return true;
 }
 
@@ -391,6 +457,7 @@ static bool pack_one(const struct weights *weights, const struct linear *linear,
     bool ok = true;
     for (int i = 0; i < linear->n_parts && ok; i++) {
         ok = open_rows(&rows[i], weights, linear->parts[i], linear->shape.k, err);
+        rows[i].columns = linear->columns;
         sources[i] = (struct weight_source){.n = (int)linear->parts[i]->tensor->dims[0],
                                             .k = linear->shape.k,
                                             .row = give_row,
@@ -407,12 +474,15 @@ static bool pack_one(const struct weights *weights, const struct linear *linear,
 
 /* Tables are read row by row later: what they hold is checked here, once. */
 static bool check_table(const struct checkpoint_tensor *tensor, struct error *err) {
-    enum { AT_ONCE = 1 << 16 };
+    enum { AT_ONCE = 1 << 16, RELEASED = 64 * AT_ONCE };
     float *values = mem_alloc(AT_ONCE * sizeof *values);
     bool ok = true;
-    for (int64_t i = 0; i < tensor->n && ok; i += AT_ONCE)
+    for (int64_t i = 0; i < tensor->n && ok; i += AT_ONCE) {
         ok = checkpoint_floats(values, tensor, i, tensor->n - i < AT_ONCE ? tensor->n - i : AT_ONCE,
                                err);
+        if (i % RELEASED == 0)
+            checkpoint_release(tensor);
+    }
     mem_free(values);
     checkpoint_release(tensor);
     return ok;
@@ -434,7 +504,8 @@ static bool pack_all(struct weights *weights, const size_t *sizes, struct error 
 
 static void key_of(char out[SHA256_HEX + 1], const struct weights *weights) {
     struct buf text = {0};
-    buf_printf(&text, "%s\n", weights->model->info.weights_hash);
+    /* The number stands for what this file does to weights on their way: to be raised with it. */
+    buf_printf(&text, "1 %s\n", weights->model->info.weights_hash);
     for (int i = 0; i < weights->n_linears; i++) {
         const struct weight_shape *shape = &weights->linears[i].shape;
         buf_printf(&text, "%d %d %d %s %s\n", shape->n, shape->k, (int)shape->join,
