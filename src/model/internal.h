@@ -37,7 +37,9 @@ int checkpoint_count(const struct checkpoint *checkpoint);
 const struct checkpoint_tensor *checkpoint_at(const struct checkpoint *checkpoint, int i);
 const struct checkpoint_tensor *checkpoint_lookup(const struct checkpoint *checkpoint,
                                                   const char *name); /* NULL: none */
-/* Elements [from, from + n) as floats; false (naming file, tensor and place) on NaN or infinity. */
+int checkpoint_dtype_bytes(enum dtype dtype);                        /* of an element */
+/* values.c: elements [from, from + n) as floats; false (naming file, tensor and place) on NaN or
+ * infinity. */
 bool checkpoint_floats(float *out, const struct checkpoint_tensor *tensor, int64_t from, int64_t n,
                        struct error *err);
 /* The tensor was read and will not be soon: its pages need not stay in this process. */

@@ -194,6 +194,9 @@ static bool check_vectors(const struct embedding *embedding, int input_i, struct
 bool model_embed(struct embedding *out, struct arena *arena, struct model *model,
                  const struct model_input *inputs, int n, const struct model_between *between,
                  struct error *err) {
+    enum { INPUTS_MAX = 4096 };
+    if (n > INPUTS_MAX)
+        return error_set(err, ERROR_LIMIT, "%d inputs at once, past %d", n, INPUTS_MAX);
     memset(out, 0, (size_t)n * sizeof *out);
     for (int i = 0; i < n; i++) {
         assert(inputs[i].kind == inputs[0].kind);

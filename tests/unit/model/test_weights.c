@@ -322,6 +322,112 @@ static void test_adapters_refused(void **state) {
     made_remove(adapter);
 }
 
+/* ---- loud channels -------------------------------------------------------------------------- */
+
+enum { WIDE = 512, OUT = 64, ROWS = 24, LOUD_AT = 77 };
+
+static bool as_it_is(char out[WEIGHTS_NAME], const char *name) {
+    snprintf(out, WEIGHTS_NAME, "%s", name);
+    return true;
+}
+
+static void fill(float *out, int n, unsigned seed) {
+    for (int i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        out[i] = (float)(seed >> 8) / (float)(1 << 23) - 1;
+    }
+}
+
+/* A norm and a linear layer on the host, in double. */
+static void reference(double *out, const float *in, const struct checkpoint *checkpoint) {
+    const struct checkpoint_tensor *matrix = checkpoint_lookup(checkpoint, "l.weight");
+    float gain[WIDE], bias[WIDE], row[WIDE];
+    struct error err;
+    assert_true(checkpoint_floats(gain, checkpoint_lookup(checkpoint, "n.weight"), 0, WIDE, &err));
+    assert_true(checkpoint_floats(bias, checkpoint_lookup(checkpoint, "n.bias"), 0, WIDE, &err));
+    double mean = 0, square = 0;
+    for (int c = 0; c < WIDE; c++) {
+        mean += (double)in[c] / WIDE;
+        square += (double)in[c] * (double)in[c] / WIDE;
+    }
+    double by = 1 / sqrt(square - mean * mean + 1e-6);
+    for (int i = 0; i < OUT; i++) {
+        assert_true(checkpoint_floats(row, matrix, (int64_t)i * WIDE, WIDE, &err));
+        out[i] = 0;
+        for (int c = 0; c < WIDE; c++)
+            out[i] += (double)row[c] *
+                      (((double)in[c] - mean) * by * (double)gain[c] + (double)bias[c]);
+    }
+}
+
+/* The root of the error's share of the whole, with the norm told that only linear layers follow or
+ * not. */
+static double loud_error(struct checkpoint *checkpoint, bool before_linear) {
+    struct model model = {.device = device, .checkpoint = checkpoint, .precision = PRECISION_INT8};
+    static const char *const names[] = {"l.weight"};
+    const int n = OUT;
+    struct weights *weights = NULL;
+    struct weights_norm norm;
+    struct weight *linear = NULL;
+    struct tensor *x = NULL, *y = NULL;
+    struct error err;
+    float in[ROWS * WIDE], out[ROWS * OUT];
+    double wrong = 0, whole = 0, want[OUT];
+    fill(in, ROWS * WIDE, 3);
+    assert_true(weights_open(&weights, &model, as_it_is, &err));
+    assert_true(weights_norm(&norm, weights, "n", WIDE, 0, true, before_linear, &err));
+    assert_int_equal(norm.columns != NULL, before_linear);
+    assert_true(weights_linear(&linear, weights, names, &n, 1, WIDE, WEIGHT_STACK, PRECISION_INT8,
+                               norm.columns, &err));
+    assert_true(weights_finish(weights, &err));
+    assert_true(tensor_new(&x, device, ROWS, WIDE, &err) &&
+                tensor_new(&y, device, ROWS, OUT, &err));
+    assert_true(tensor_write(x, 0, ROWS, in, &err));
+    assert_true(device_layer_norm(x, x, norm.gain, norm.bias, 1e-6f, &err));
+    assert_true(device_linear(y, x, linear, NULL, ACTIVATION_NONE, NULL, &err));
+    assert_true(tensor_read(out, y, 0, ROWS, &err));
+    for (int i = 0; i < ROWS; i++) {
+        reference(want, in + i * WIDE, checkpoint);
+        for (int c = 0; c < OUT; c++) {
+            double apart = (double)out[i * OUT + c] - want[c];
+            wrong += apart * apart;
+            whole += want[c] * want[c];
+        }
+    }
+    tensor_free(x);
+    tensor_free(y);
+    weights_close(weights);
+    return sqrt(wrong / whole);
+}
+
+static void test_loud_channels(void **state) {
+    (void)state;
+    char *dir = made_dir();
+    struct made made = {.seed = 7};
+    struct checkpoint *checkpoint = NULL;
+    struct error err;
+    float gain[WIDE], bias[WIDE], matrix[OUT * WIDE];
+    fill(gain, WIDE, 1);
+    fill(bias, WIDE, 2);
+    fill(matrix, OUT * WIDE, 4);
+    for (int c = 0; c < WIDE; c++) {
+        gain[c] = (1 + 0.2f * gain[c]) * (c % 170 == LOUD_AT ? 50 : 1);
+        bias[c] *= 0.1f;
+    }
+    made_tensor(&made, "n.weight", "F32", (int64_t[]){WIDE}, 1, gain, sizeof gain);
+    made_tensor(&made, "n.bias", "F32", (int64_t[]){WIDE}, 1, bias, sizeof bias);
+    made_tensor(&made, "l.weight", "F32", (int64_t[]){OUT, WIDE}, 2, matrix, sizeof matrix);
+    made_save(&made, dir, "model.safetensors");
+    assert_true(checkpoint_open(&checkpoint, dir, "model", &err));
+    double with = loud_error(checkpoint, true), without = loud_error(checkpoint, false);
+    print_message("error of a linear layer behind loud channels: %.4f, shared %.4f\n", without,
+                  with);
+    assert_true(with < 0.01);
+    assert_true(with < without / 2);
+    checkpoint_close(checkpoint);
+    made_remove(dir);
+}
+
 /* ---- the copy on disk ----------------------------------------------------------------------- */
 
 /* The name of the one file of `dir` that ends so. */
@@ -464,6 +570,7 @@ int main(void) {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_adapter),
         cmocka_unit_test(test_adapters_refused),
+        cmocka_unit_test(test_loud_channels),
         cmocka_unit_test(test_packed),
         cmocka_unit_test(test_changed),
         cmocka_unit_test(test_not_kept),
