@@ -2,7 +2,7 @@
 BUILD := build
 TEST_BUILD := build-test
 
-.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench install clean
+.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models install clean
 
 all: setup $(BUILD)/build.ninja
 	ninja -C $(BUILD) docusearch
@@ -49,6 +49,11 @@ sanitize: setup-test
 
 bench: all
 	bench/run.sh $(BUILD)
+
+# The models beside PyTorch's; BENCH_PYTHON: an interpreter that has it. Takes an hour, quiet.
+bench-models: all
+	ninja -C $(BUILD) tests/kernel/test_gemm
+	python3 bench/models.py $(BUILD) $(BENCH_MODELS)
 
 install: all
 	meson install --no-rebuild -C $(BUILD)
