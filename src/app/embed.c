@@ -138,7 +138,10 @@ static bool load_model(struct model **out, struct embedding_run *run, const char
                                     .base_folder = run->base,
                                     .query_prompt = run->settings->query_prompt,
                                     .settings = run->settings};
-    model_locate(&place, arena, run->settings, name);
+    if (run->base)
+        model_locate_alone(&place, arena, run->settings, name);
+    else
+        model_locate(&place, arena, run->settings, name);
     options.folder = place.folder;
     options.packed_dir = packed_folder(arena, run->settings);
     bool ok;

@@ -27,6 +27,9 @@ struct model_place {
 /* Strings are the arena's. Never fails: what is wrong is the answer. */
 void model_locate(struct model_place *out, struct arena *arena, const struct settings *settings,
                   const char *name);
+/* The same without asking for the base that an adapter sits on. */
+void model_locate_alone(struct model_place *out, struct arena *arena,
+                        const struct settings *settings, const char *name);
 /* All that are installed, or partly so; ascending by name. */
 bool model_list(struct model_place **out, int *n, struct arena *arena,
                 const struct settings *settings, struct error *err);

@@ -283,9 +283,9 @@ static void find(struct model_place *out, struct arena *arena, const struct sett
     }
 }
 
-void place_find(struct model_place *out, struct arena *arena, const struct settings *settings,
-                const char *name, bool with_base) {
-    find(out, arena, settings, name, with_base ? MAX_BASES : -1);
+void model_locate_alone(struct model_place *out, struct arena *arena,
+                        const struct settings *settings, const char *name) {
+    find(out, arena, settings, name, -1);
 }
 
 void model_locate(struct model_place *out, struct arena *arena, const struct settings *settings,

@@ -45,9 +45,6 @@ bool place_path_safe(const char *path);
  * module's folder ("1_Pooling")? */
 bool place_wants(const char *path);
 bool place_is_weights(const char *path);
-/* model_locate, and without its adapter's base. */
-void place_find(struct model_place *out, struct arena *arena, const struct settings *settings,
-                const char *name, bool with_base);
 /* ERROR_BUSY being_changed when another process holds it. */
 bool place_lock_take(int *fd, const struct settings *settings, const char *name, struct error *err);
 void place_lock_drop(int fd, const struct settings *settings, const char *name);

@@ -381,7 +381,7 @@ static bool check_ask(const char *name, const char *revision, struct error *err)
 static bool pull_one(struct model_place *out, struct arena *arena, const struct settings *settings,
                      const char *name, const char *revision, const struct pull_progress *progress,
                      int n_bases, struct error *err) {
-    place_find(out, arena, settings, name, false);
+    model_locate_alone(out, arena, settings, name);
     bool is_base = n_bases < MAX_BASES;
     if (!out->installed || revision) {
         struct pull pull = {.arena = arena, .settings = settings, .progress = progress};
@@ -393,7 +393,7 @@ static bool pull_one(struct model_place *out, struct arena *arena, const struct 
         pull.dir = place_dir(arena, settings, name);
         if (!fetch_model(&pull, revision, err))
             return false;
-        place_find(out, arena, settings, name, false);
+        model_locate_alone(out, arena, settings, name);
     }
     if (!out->installed)
         return error_set_code(err, ERROR_INPUT, "bad_model", "%s: %s", name, out->problem);

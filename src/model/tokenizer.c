@@ -27,8 +27,9 @@ static const char *short_path(const char *path) {
 }
 
 /* The file's own words may be cut in the middle of a character. */
-static void put_message(char out[256], const char *format, va_list args) {
-    vsnprintf(out, 256, format, args);
+BASE_PRINTF(2, 0) static void put_message(char out[256], const char *format, va_list args) {
+    if (vsnprintf(out, 256, format, args) < 0)
+        out[0] = '\0';
     size_t len = strlen(out);
     for (size_t pos = 0; pos < len;) {
         size_t start = pos;
