@@ -464,34 +464,59 @@ static void int8_extremes(void **state) {
     mem_free(panel);
 }
 
-/* Rows and weights become the same bytes whatever the instruction set. */
-static void same_bytes(void **state) {
-    (void)state;
-    struct trial trial = {.rows = 1, .n = 50, .k = 333};
+static void same_bytes_of(int k, enum precision precision) {
+    struct trial trial = {.rows = 1, .n = 50, .k = k};
     struct inputs inputs;
     inputs_new(&inputs, &trial);
     struct matrix matrix = {inputs.weights.data, trial.k};
     struct weight_source source = {trial.n, trial.k, give_row, &matrix};
+    struct weight_shape shape = {trial.n, trial.k, WEIGHT_STACK, precision};
+    size_t bytes = cpu_gemm_bytes(0, &shape);
+    assert_int_equal(bytes % 64, 0);
+    uint8_t *plain = mem_alloc(bytes), *packed = mem_alloc(bytes);
+    assert_true(cpu_gemm_pack(plain, pools[0], 0, &shape, &source, 1, &err));
+    for (int s = 1; s < (int)BASE_COUNT(sets); s++) {
+        if (!have(s))
+            continue;
+        assert_int_equal(cpu_gemm_bytes(sets[s].features, &shape), bytes);
+        assert_string_equal(cpu_gemm_layout(sets[s].features, precision),
+                            cpu_gemm_layout(0, precision));
+        assert_true(cpu_gemm_pack(packed, pools[1], sets[s].features, &shape, &source, 1, &err));
+        assert_memory_equal(plain, packed, bytes);
+    }
+    mem_free(plain);
+    mem_free(packed);
+    inputs_free(&inputs);
+}
+
+/* Weights become the same bytes whatever the instruction set, at each length of rotation. */
+static void same_bytes(void **state) {
+    (void)state;
+    static const int lengths[] = {90, 333, 250, 500, 1000, 2048, 4304};
+    for (size_t p = 0; p < BASE_COUNT(precisions); p++)
+        for (size_t i = 0; i < BASE_COUNT(lengths); i++)
+            same_bytes_of(lengths[i], precisions[p]);
+}
+
+/* What is not a number does not become one. */
+static void not_a_number(void **state) {
+    (void)state;
     for (size_t p = 0; p < BASE_COUNT(precisions); p++) {
-        struct weight_shape shape = {trial.n, trial.k, WEIGHT_STACK, precisions[p]};
-        size_t bytes = cpu_gemm_bytes(0, &shape);
-        assert_int_equal(bytes % 64, 0);
-        uint8_t *plain = mem_alloc(bytes), *packed = mem_alloc(bytes);
-        assert_true(cpu_gemm_pack(plain, pools[0], 0, &shape, &source, 1, &err));
-        for (int s = 1; s < (int)BASE_COUNT(sets); s++) {
+        struct trial trial = {.rows = 3, .n = 20, .k = 700, .precision = precisions[p]};
+        struct inputs inputs;
+        inputs_new(&inputs, &trial);
+        ((float *)inputs.in.data)[trial.k + 350] = NAN;
+        for (int s = 0; s < (int)BASE_COUNT(sets); s++) {
             if (!have(s))
                 continue;
-            assert_int_equal(cpu_gemm_bytes(sets[s].features, &shape), bytes);
-            assert_string_equal(cpu_gemm_layout(sets[s].features, precisions[p]),
-                                cpu_gemm_layout(0, precisions[p]));
-            assert_true(
-                cpu_gemm_pack(packed, pools[1], sets[s].features, &shape, &source, 1, &err));
-            assert_memory_equal(plain, packed, bytes);
+            struct fenced out;
+            run(&out, &trial, &inputs, sets[s].features, pools[s % 2]);
+            for (int i = 0; i < 3 * trial.n; i++)
+                assert_int_equal(isnan(((float *)out.data)[i]) != 0, i / trial.n == 1);
+            fenced_free(&out);
         }
-        mem_free(plain);
-        mem_free(packed);
+        inputs_free(&inputs);
     }
-    inputs_free(&inputs);
 }
 
 static bool fail_row(void *ctx, int i, float *out, struct error *error) {
@@ -592,7 +617,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(epilogues),       cmocka_unit_test(gated),
         cmocka_unit_test(long_and_tall),   cmocka_unit_test(contents),
         cmocka_unit_test(int8_extremes),   cmocka_unit_test(same_bytes),
-        cmocka_unit_test(a_row_fails),
+        cmocka_unit_test(a_row_fails),     cmocka_unit_test(not_a_number),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cpu_pool_close(pools[0]);

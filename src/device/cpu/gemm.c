@@ -77,7 +77,7 @@ const char *cpu_gemm_layout(unsigned features, enum precision precision) {
     case PRECISION_BF16:
         return "panels16-bf16-1";
     case PRECISION_INT8:
-        return "panels16-int8-rotated128-1";
+        return "panels16-int8-rotated-1";
     case PRECISION_AUTO:
     case PRECISION_FP16:
         break;
@@ -260,8 +260,8 @@ static void pack_int8(struct product *product, uint8_t *out, struct row_scale *s
     int n_units = product->layout.n_units;
     float low, high;
     product->rows->rotate(rotated, in, product->shape->k, n_units, &low, &high);
-    low = low < 0 ? low : 0;
-    high = high > 0 ? high : 0;
+    low = low > 0 ? 0 : low;
+    high = high < 0 ? 0 : high; /* or what it is when the row has something not a number */
     float range = high - low;
     /* Below that, the reciprocal is infinite and the products are zero. */
     float factor = range > 1e-36f || range != range ? 255 / range : 0;

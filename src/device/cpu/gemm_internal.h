@@ -22,8 +22,9 @@
 #define GEMM_UNIT 64   /* bytes */
 #define GEMM_TILE 1024 /* bytes */
 #define GEMM_ROWS 16   /* rows of a row tile, columns of a panel */
-/* Elements of k that are rotated together. */
+/* Elements of k that are rotated together: at least, which k is padded to, and at most. */
 #define GEMM_ROTATION 128
+#define GEMM_MAX_ROTATION 1024
 
 /* ---- products ------------------------------------------------------------------------------- */
 
@@ -58,7 +59,7 @@ struct gemm_kernel {
 struct gemm_rows {
     void (*to_fp32)(uint8_t *out, size_t stride, const float *in, int k, int n_units);
     void (*to_bf16)(uint8_t *out, size_t stride, const float *in, int k, int n_units);
-    /* out[n_units * 64] = in rotated, in blocks of GEMM_ROTATION; *low and *high: its extremes. */
+    /* out[n_units * 64] = in rotated; *low and *high: its extremes. */
     void (*rotate)(float *out, const float *in, int k, int n_units, float *low, float *high);
     /* round(in * factor) + zero, to u8 or s8; factor and zero are such that all of it fits. */
     void (*to_int8)(uint8_t *out, size_t stride, const float *in, int n_units, float factor,
@@ -98,8 +99,15 @@ struct gemm_layout {
     size_t panel_bytes, panels_bytes, bytes;
 };
 void cpu_gemm_layout_of(struct gemm_layout *out, const struct weight_shape *shape);
-/* Element i of a block is negated before rotation where bit i % 16 of [i / 16] is set. */
+/* Element i is negated before rotation where bit i % 16 of [i % GEMM_ROTATION / 16] is set. */
 extern const uint16_t cpu_gemm_signs[GEMM_ROTATION / 16];
+/* The largest power of two, within the bounds above, that rows of n_units come in. */
+static inline int cpu_gemm_rotation(int n_units) {
+    int together = GEMM_ROTATION;
+    while (together < GEMM_MAX_ROTATION && n_units * 64 % (2 * together) == 0)
+        together *= 2;
+    return together;
+}
 
 /* ---- memory (pool.c) ------------------------------------------------------------------------ */
 

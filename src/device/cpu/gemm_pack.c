@@ -59,8 +59,9 @@ static void convert_int8(struct packing *packing, uint8_t *units, const float *r
     for (size_t i = 0; i < (size_t)n_units * GEMM_UNIT; i++)
         sum += (int8_t)units[i];
     packing->column_sums[column] = sum;
-    /* Rotating weights and activations both has multiplied their product by GEMM_ROTATION. */
-    packing->column_scales[column] = factor > 0 ? most / 127 / GEMM_ROTATION : 0;
+    /* Rotating weights and activations both has multiplied their product. */
+    float product = (float)cpu_gemm_rotation(n_units);
+    packing->column_scales[column] = factor > 0 ? most / 127 / product : 0;
 }
 
 static bool pack_panel(struct packing *packing, int panel, uint8_t *room, struct error *err) {

@@ -1,11 +1,13 @@
 /* Rows to the precision of a product, and back, in plain C.
  *
- * Before int8, a row is multiplied by a random orthogonal matrix in blocks of 128: fixed random
- * signs, then a Hadamard transform. Weights and activations both are, so that the product stays
- * (QuaRot, Ashkboos et al. 2024, §3; randomised as in QuIP#, Tseng et al. 2024, §3). It spreads a
- * channel that is much larger than the others, as trained models have, over its block, so that the
- * step of rounding is not that channel's. The transform is not normalised: the two of them multiply
- * the product by 128, which the weights' scales take back.
+ * Before int8, a row is multiplied by a random orthogonal matrix in blocks of 128 to 1,024: fixed
+ * random signs, then a Hadamard transform. Weights and activations both are, so that the product
+ * stays (QuaRot, Ashkboos et al. 2024, §3; randomised as in QuIP#, Tseng et al. 2024, §3). It
+ * spreads a channel that is much larger than the others, as trained models have, over its block, so
+ * that the step of rounding is not that channel's: with 6 of 2,048 channels 50 times as large, the
+ * error of a product falls from 15 % to 4 % in blocks of 128 and to 3 % in blocks of 1,024. The
+ * transform is not normalised: the two of them multiply the product by the block's length, which
+ * the weights' scales take back.
  *
  * All instruction sets add in the same order and so give the same bytes. */
 #include "device/cpu/gemm_internal.h"
@@ -45,8 +47,8 @@ static void round_bf16(uint8_t *out, size_t stride, const float *in, int k, int 
 const uint16_t cpu_gemm_signs[GEMM_ROTATION / 16] = {0x243f, 0x6a88, 0x85a3, 0x08d3,
                                                      0x1319, 0x8a2e, 0x0370, 0x7344};
 
-static void butterflies(float *x, int distance) {
-    for (int i = 0; i < GEMM_ROTATION; i += 2 * distance) {
+static void butterflies(float *x, int n, int distance) {
+    for (int i = 0; i < n; i += 2 * distance) {
         for (int j = i; j < i + distance; j++) {
             float a = x[j], b = x[j + distance];
             x[j] = a + b;
@@ -56,21 +58,24 @@ static void butterflies(float *x, int distance) {
 }
 
 static void rotate(float *out, const float *in, int k, int n_units, float *low, float *high) {
+    int together = cpu_gemm_rotation(n_units);
+    bool nan = false;
     *low = *high = 0;
-    for (int i = 0; i < n_units * 64; i += GEMM_ROTATION, out += GEMM_ROTATION) {
-        for (int j = 0; j < GEMM_ROTATION; j++) {
+    for (int i = 0; i < n_units * 64; i += together, out += together) {
+        for (int j = 0; j < together; j++) {
             float value = i + j < k ? in[i + j] : 0;
-            out[j] = cpu_gemm_signs[j / 16] >> j % 16 & 1 ? -value : value;
+            bool minus = cpu_gemm_signs[j % GEMM_ROTATION / 16] >> j % 16 & 1;
+            out[j] = minus ? -value : value;
         }
-        for (int distance = 1; distance < GEMM_ROTATION; distance *= 2)
-            butterflies(out, distance);
-        for (int j = 0; j < GEMM_ROTATION; j++) {
+        for (int distance = 1; distance < together; distance *= 2)
+            butterflies(out, together, distance);
+        for (int j = 0; j < together; j++) {
             *low = out[j] < *low ? out[j] : *low;
             *high = out[j] > *high ? out[j] : *high;
-            if (out[j] != out[j])
-                *high = out[j];
+            nan = nan || out[j] != out[j];
         }
     }
+    *high = nan ? NAN : *high;
 }
 
 static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units, float factor,

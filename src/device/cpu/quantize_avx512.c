@@ -60,8 +60,10 @@ struct extremes {
     __mmask16 nan;
 };
 
-static inline __attribute__((always_inline)) void rotate_block(float *out, const float *in, int n,
-                                                               struct extremes *extremes) {
+#define INLINE static inline __attribute__((always_inline))
+
+/* 128 elements, n of which are there. */
+INLINE void rotate_block(float *out, const float *in, int n, struct extremes *extremes) {
     __m512 x[VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++) {
@@ -84,26 +86,64 @@ static inline __attribute__((always_inline)) void rotate_block(float *out, const
         }
     }
 #pragma GCC unroll 8
-    for (int v = 0; v < VECTORS; v++) {
-        extremes->low = _mm512_min_ps(extremes->low, x[v]);
-        extremes->high = _mm512_max_ps(extremes->high, x[v]);
+    for (int v = 0; v < VECTORS; v++)
         _mm512_storeu_ps(out + v * 16, x[v]);
-    }
     /* What is not a number has spread over the whole block. */
     extremes->nan |= _mm512_cmp_ps_mask(x[0], x[0], _CMP_UNORD_Q);
 }
 
+/* n blocks of 128, rotated each, among themselves. */
+INLINE void rotate_blocks(float *x, int n, struct extremes *extremes) {
+    for (int i = 0; i < GEMM_ROTATION; i += 16) {
+        __m512 part[GEMM_MAX_ROTATION / GEMM_ROTATION];
+#pragma GCC unroll 8
+        for (int block = 0; block < n; block++)
+            part[block] = _mm512_loadu_ps(x + block * GEMM_ROTATION + i);
+#pragma GCC unroll 3
+        for (int distance = 1; distance < n; distance *= 2) {
+#pragma GCC unroll 8
+            for (int block = 0; block < n; block++) {
+                if (block & distance)
+                    continue;
+                __m512 a = part[block], b = part[block + distance];
+                part[block] = _mm512_add_ps(a, b);
+                part[block + distance] = _mm512_sub_ps(a, b);
+            }
+        }
+#pragma GCC unroll 8
+        for (int block = 0; block < n; block++) {
+            extremes->low = _mm512_min_ps(extremes->low, part[block]);
+            extremes->high = _mm512_max_ps(extremes->high, part[block]);
+            if (n > 1)
+                _mm512_storeu_ps(x + block * GEMM_ROTATION + i, part[block]);
+        }
+    }
+}
+
 static void rotate(float *out, const float *in, int k, int n_units, float *low, float *high) {
     struct extremes extremes = {_mm512_setzero_ps(), _mm512_setzero_ps(), 0};
-    int i = 0;
-    for (; i + GEMM_ROTATION <= k; i += GEMM_ROTATION) {
+    int together = cpu_gemm_rotation(n_units);
+    for (int i = 0; i < n_units * 64; i += GEMM_ROTATION) {
+        if (i + GEMM_ROTATION <= k) {
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++)
-            _mm_prefetch((const char *)(in + i + v * 16 + AHEAD), _MM_HINT_T0);
-        rotate_block(out + i, in + i, GEMM_ROTATION, &extremes);
+            for (int v = 0; v < VECTORS; v++)
+                _mm_prefetch((const char *)(in + i + v * 16 + AHEAD), _MM_HINT_T0);
+            rotate_block(out + i, in + i, GEMM_ROTATION, &extremes);
+        } else {
+            rotate_block(out + i, in + i, k - i, &extremes);
+        }
+        int end = i + GEMM_ROTATION;
+        if (end % together)
+            continue;
+        if (together == 1024)
+            rotate_blocks(out + end - together, 8, &extremes);
+        else if (together == 512)
+            rotate_blocks(out + end - together, 4, &extremes);
+        else if (together == 256)
+            rotate_blocks(out + end - together, 2, &extremes);
+        else
+            rotate_blocks(out + end - together, 1, &extremes);
     }
-    for (; i < n_units * 64; i += GEMM_ROTATION)
-        rotate_block(out + i, in + i, k - i, &extremes);
     *low = _mm512_reduce_min_ps(extremes.low);
     *high = extremes.nan ? NAN : _mm512_reduce_max_ps(extremes.high);
 }
