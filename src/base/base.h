@@ -223,7 +223,7 @@ void metric_write(struct buf *out);
 
 /* In builds with -Dfault_points=true, DOCUSEARCH_FAULT="name:kill" ends the process with SIGKILL
  * here and "name:sleep" waits here 30 s; in others it is nothing. Names: received, renamed, queued,
- * parsed, chunked, committed. */
+ * parsed, chunked, embedded, committed. */
 #ifdef FAULT_POINTS
 void fault_point(const char *name);
 #else
