@@ -49,8 +49,8 @@ def find_python(scratch):
 try:
     import numpy
 except ImportError:  # the interpreter that has PyTorch has it
-    os.execv(os.environ.get("BENCH_PYTHON") or find_python(SCRATCH),
-             ["python", str(pathlib.Path(__file__).resolve()), *sys.argv[1:]])
+    other = os.environ.get("BENCH_PYTHON") or find_python(SCRATCH)
+    os.execv(other, [other, str(pathlib.Path(__file__).resolve()), *sys.argv[1:]])
 
 import inputs  # noqa: E402
 import make_checkpoints  # noqa: E402
