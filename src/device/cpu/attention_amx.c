@@ -2,21 +2,14 @@
  * twice. A panel's 16 pairs of depth are a tile as they lie; 16 rows of 32 elements are another.
  * Packing and softmax are AVX-512's. */
 #include "device/cpu/attention.h"
+#include "device/cpu/tiles.h"
 #include "device/cpu/vector.h"
-
-#include <immintrin.h>
 
 #define TILE_ROWS 16
 #define TILE_COLUMNS 16
 #define TILE_DEPTH 32
 #define TILE_BYTES 1024
 #define LINE_BYTES 64 /* of a tile */
-
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t n_rows[16];
-};
 
 /* One or two tiles of rows times one or two panels; strides in bytes. */
 struct corner {
@@ -91,12 +84,7 @@ static void multiply(const struct corner *corner, bool two_rows, bool two_panels
 
 static void product(float *c, int c_stride, const void *a, int a_stride, const void *b,
                     size_t panel_bytes, int rows, int n_panels, int depth, bool add) {
-    struct tile_config config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = LINE_BYTES;
-        config.n_rows[i] = TILE_ROWS;
-    }
-    _tile_loadconfig(&config);
+    tiles_begin();
     struct corner corner = {
         .c_stride = (size_t)c_stride * sizeof *c,
         .a_stride = (size_t)a_stride * sizeof(uint16_t),
@@ -112,7 +100,7 @@ static void product(float *c, int c_stride, const void *a, int a_stride, const v
             multiply(&corner, rows - row > TILE_ROWS, n_panels - panel > 1);
         }
     }
-    _tile_release();
+    tiles_end();
 }
 
 const struct attention_kernels attention_amx = {

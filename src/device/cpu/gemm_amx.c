@@ -1,27 +1,7 @@
 /* Matrix kernels on the tiles of AMX: 2 × 2 tiles of sums, so that each tile loaded is used twice,
  * over long passes of k (writing sums back often costs more than it saves in cache). */
 #include "device/cpu/gemm_internal.h"
-
-#include <immintrin.h>
-
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t n_rows[16];
-};
-
-static void begin(void) {
-    struct tile_config config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = GEMM_UNIT;
-        config.n_rows[i] = GEMM_ROWS;
-    }
-    _tile_loadconfig(&config);
-}
-
-static void end(void) {
-    _tile_release();
-}
+#include "device/cpu/tiles.h"
 
 /* Sums are tiles 0 (first rows, first panel), 1 (first, second), 2 (second, first), 3. */
 struct corner {
@@ -135,16 +115,16 @@ TILE_KERNEL(int8, _tile_dpbusd)
 const struct gemm_kernel cpu_gemm_amx_bf16 = {
     .name = "amx",
     .multiply = bf16,
-    .begin = begin,
-    .end = end,
+    .begin = tiles_begin,
+    .end = tiles_end,
     .step_panels = 2,
     .pass_units = 128,
 };
 const struct gemm_kernel cpu_gemm_amx_int8 = {
     .name = "amx",
     .multiply = int8,
-    .begin = begin,
-    .end = end,
+    .begin = tiles_begin,
+    .end = tiles_end,
     .step_panels = 2,
     .pass_units = 128,
 };
