@@ -75,6 +75,10 @@ void device_info(struct device_info *out, const struct device *device) {
     out->name = device->name;
 }
 
+int64_t device_room_bytes(const struct device *device) {
+    return device->ops->room_bytes(device);
+}
+
 enum precision device_best_precision(const struct device *device) {
     return device->best;
 }

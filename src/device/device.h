@@ -38,6 +38,9 @@ struct device_info {
     int64_t bytes; /* held by tensors and weights that are not mapped from files */
 };
 void device_info(struct device_info *out, const struct device *device);
+/* Bytes of the device's memory that may still be taken, as the system counts at this moment; -1:
+ * not known. */
+int64_t device_room_bytes(const struct device *device);
 /* What MODEL_PRECISION=auto means here: the fastest that the processor has units for. */
 enum precision device_best_precision(const struct device *device);
 /* ERROR_UNSUPPORTED names the device, the precision and those it has. */

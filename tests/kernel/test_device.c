@@ -132,6 +132,8 @@ static void test_memory(void **state) {
     int64_t all_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
     assert_false(tensor_new(&tensor, device, all_bytes / 4096 + 1, 1024, &err));
     assert_string_equal(err.code, "out_of_memory");
+    int64_t room = device_room_bytes(device);
+    assert_true(room > 0 && room <= all_bytes);
     device_info(&info, device);
     assert_int_equal(info.bytes, 0);
     assert_true(tensor_new(&tensor, device, 1000, 2000, &err)); /* from the system */

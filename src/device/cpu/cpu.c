@@ -97,6 +97,11 @@ static void cpu_info(struct device_info *out, const struct device *device) {
     out->bytes = atomic_load(&cpu->tensor_bytes);
 }
 
+static int64_t cpu_room_bytes(const struct device *device) {
+    (void)device;
+    return cpu_memory_room_bytes();
+}
+
 /* ---- tensors ---- */
 
 static int64_t bytes_of(const struct tensor *tensor) {
@@ -422,6 +427,7 @@ static bool cpu_attention(struct tensor *out, const struct tensor *qkv,
 static const struct device_ops cpu_ops = {
     .close = cpu_close,
     .info = cpu_info,
+    .room_bytes = cpu_room_bytes,
     .tensor_open = cpu_tensor_open,
     .tensor_close = cpu_tensor_close,
     .tensor_write = cpu_tensor_write,

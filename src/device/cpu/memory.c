@@ -46,8 +46,7 @@ static bool read_number(uint64_t *out, const char *path, const char *key) {
     return found;
 }
 
-/* What the machine, and the control group where this process has one to itself, still have. */
-static uint64_t available_bytes(void) {
+int64_t cpu_memory_room_bytes(void) {
     uint64_t left = UINT64_MAX, kib, max, used, cache;
     if (read_number(&kib, "/proc/meminfo", "MemAvailable:"))
         left = kib << 10;
@@ -58,11 +57,16 @@ static uint64_t available_bytes(void) {
         uint64_t rest = max > used ? max - used : 0;
         left = rest < left ? rest : left;
     }
-    return left;
+    return left > INT64_MAX ? -1 : (int64_t)left;
+}
+
+static bool has_room(size_t size_bytes) {
+    int64_t room = cpu_memory_room_bytes();
+    return room < 0 || size_bytes <= (uint64_t)room;
 }
 
 static void *map(size_t size_bytes) {
-    if (size_bytes >= ASK_FROM_BYTES && size_bytes > available_bytes())
+    if (size_bytes >= ASK_FROM_BYTES && !has_room(size_bytes))
         return NULL;
     void *base = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)

@@ -8,5 +8,8 @@
  * cannot be had; a large block is refused before the system would have to end a process for it. */
 bool cpu_memory_new(void **out, size_t n, size_t size_bytes, struct error *err);
 void cpu_memory_free(void *memory); /* NULL is fine */
+/* What the machine, and the control group where this process has one to itself, still have; -1: not
+ * known. */
+int64_t cpu_memory_room_bytes(void);
 
 #endif
