@@ -18,19 +18,28 @@ struct pieces {
     int n;
     char (*hashes)[SHA256_HEX + 1];
     atomic_int next;
+    atomic_bool ended; /* before all were hashed */
 };
 
-static void hash_pieces(void *arg) {
-    struct pieces *pieces = arg;
-    for (int i; (i = atomic_fetch_add(&pieces->next, 1)) < pieces->n;) {
+static bool hash_piece(struct pieces *pieces) {
+    int i = atomic_fetch_add(&pieces->next, 1);
+    if (i < pieces->n) {
         size_t from = (size_t)i * PIECE_BYTES, left = pieces->size - from;
         size_t len = left < PIECE_BYTES ? left : PIECE_BYTES;
         sha256_hex(pieces->hashes[i], pieces->data + from, len);
         madvise((void *)(pieces->data + from), len, MADV_DONTNEED); /* pieces begin on a page */
     }
+    return i < pieces->n;
 }
 
-static void hash_file(char out[SHA256_HEX + 1], const struct checkpoint_file *file) {
+static void hash_pieces(void *arg) {
+    struct pieces *pieces = arg;
+    while (!atomic_load(&pieces->ended) && hash_piece(pieces)) {
+    }
+}
+
+static bool hash_file(char out[SHA256_HEX + 1], const struct model *model,
+                      const struct checkpoint_file *file, struct error *err) {
     struct pieces pieces = {.data = file->data, .size = file->size};
     struct thread *threads[THREADS_MAX] = {0};
     int n_threads = cpu_count();
@@ -40,7 +49,10 @@ static void hash_file(char out[SHA256_HEX + 1], const struct checkpoint_file *fi
         n_threads = pieces.n;
     for (int i = 1; i < n_threads && i < THREADS_MAX; i++)
         thread_start(&threads[i], "hash", hash_pieces, &pieces, NULL); /* fewer will do */
-    hash_pieces(&pieces);
+    bool ok = true;
+    while ((ok = model_goes_on(model, err)) && hash_piece(&pieces)) {
+    }
+    atomic_store(&pieces.ended, !ok);
     for (int i = 1; i < THREADS_MAX; i++)
         thread_join(threads[i]);
     struct sha256 *hash = sha256_new();
@@ -48,6 +60,7 @@ static void hash_file(char out[SHA256_HEX + 1], const struct checkpoint_file *fi
         sha256_update(hash, pieces.hashes[i], SHA256_HEX);
     sha256_finish(out, hash);
     mem_free(pieces.hashes);
+    return ok;
 }
 
 /* ---- what is written down ------------------------------------------------------------------- */
@@ -96,18 +109,20 @@ static void add_line(struct sha256 *hash, const char *file_hash, const char *nam
     mem_free(line);
 }
 
-static void add_weights(struct sha256 *hash, const struct model *model,
-                        const struct checkpoint *checkpoint) {
+static bool add_weights(struct sha256 *hash, const struct model *model,
+                        const struct checkpoint *checkpoint, struct error *err) {
     struct checkpoint_file file;
     for (int i = 0; checkpoint && checkpoint_file_at(&file, checkpoint, i); i++) {
         char file_hash[SHA256_HEX + 1];
         if (!model->packed_dir || !recall(file_hash, model, &file)) {
-            hash_file(file_hash, &file);
+            if (!hash_file(file_hash, model, &file, err))
+                return false;
             if (model->packed_dir)
                 write_down(model, &file, file_hash);
         }
         add_line(hash, file_hash, file.name);
     }
+    return true;
 }
 
 static bool add_small(struct sha256 *hash, const char *folder, const char *name,
@@ -139,9 +154,8 @@ bool model_hash(struct model *model, struct error *err) {
     static const char *const of_tokenizer[] = {"tokenizer.json", "tokenizer_config.json",
                                                "special_tokens_map.json"};
     struct sha256 *hash = sha256_new();
-    bool ok = true;
-    add_weights(hash, model, model->checkpoint);
-    add_weights(hash, model, model->adapter_checkpoint);
+    bool ok = add_weights(hash, model, model->checkpoint, err) &&
+              add_weights(hash, model, model->adapter_checkpoint, err);
     for (size_t i = 0; i < BASE_COUNT(small) && ok; i++) {
         ok = add_small(hash, model->folder, small[i], err) &&
              (!model->base_folder || add_small(hash, model->base_folder, small[i], err));

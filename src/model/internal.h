@@ -212,6 +212,8 @@ struct model {
     struct checkpoint *checkpoint, *adapter_checkpoint;
     struct tokenizer *tokenizer;
     enum precision precision;
+    bool (*stop)(void *ctx); /* of the opening; or NULL */
+    void *stop_ctx;
     struct model_info info;
     const struct family *family;
     void *self;
@@ -221,6 +223,8 @@ bool model_is(const struct model *model, const char *word);
 /* Of the few linear layers where a model begins and ends: never int8, as errors there cannot be
  * averaged out, and little is computed. */
 enum precision model_edge_precision(const struct model *model);
+/* While opening, between two pieces of work: false, with "cancelled", when it is to end. */
+bool model_goes_on(const struct model *model, struct error *err);
 /* Between layers: calls it, if any. */
 bool model_pause(const struct model_between *between, struct error *err);
 /* A token that must be in the tokenizer: ERROR_INPUT bad_model. */

@@ -114,6 +114,12 @@ static bool open_all(struct model *model, const struct model_options *options, s
     return model->family->open(&model->self, model, err);
 }
 
+bool model_goes_on(const struct model *model, struct error *err) {
+    if (!model->stop || !model->stop(model->stop_ctx))
+        return true;
+    return error_set_code(err, ERROR_CONFLICT, "cancelled", "cancelled while it was opened");
+}
+
 bool model_open(struct model **out, struct device *device, const struct model_options *options,
                 struct error *err) {
     int64_t started_ms = time_mono_ms();
@@ -121,6 +127,8 @@ bool model_open(struct model **out, struct device *device, const struct model_op
     *out = NULL;
     model->arena = arena_new(0);
     model->device = device;
+    model->stop = options->stop;
+    model->stop_ctx = options->stop_ctx;
     model->folder = arena_strdup(model->arena, options->folder);
     model->info.name = arena_strdup(model->arena, options->name);
     if (options->packed_dir)

@@ -72,6 +72,10 @@ struct model_options {
     enum precision precision; /* AUTO: device_best_precision */
     const char *query_prompt; /* ColPali: "question", "query", "none" */
     const struct settings *settings;
+    /* Asked between the tensors that are packed and the pieces that are hashed: true ends it with
+     * ERROR_CONFLICT "cancelled". May be NULL. */
+    bool (*stop)(void *ctx);
+    void *stop_ctx;
 };
 struct model_info {
     const char *name, *family; /* "bert", "colbert", "colpali" */

@@ -492,11 +492,12 @@ static bool pack_all(struct weights *weights, const size_t *sizes, struct error 
     if (!packed_new(&weights->packed, sizes, weights->n_linears, err))
         return false;
     for (int i = 0; i < weights->n_linears; i++) {
-        if (!pack_one(weights, &weights->linears[i], packed_at(weights->packed, i), err))
+        if (!model_goes_on(weights->model, err) ||
+            !pack_one(weights, &weights->linears[i], packed_at(weights->packed, i), err))
             return false;
     }
     for (int i = 0; i < weights->n_tables; i++) {
-        if (!check_table(weights->tables[i], err))
+        if (!model_goes_on(weights->model, err) || !check_table(weights->tables[i], err))
             return false;
     }
     return true;
