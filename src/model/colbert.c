@@ -69,7 +69,7 @@ static bool open_weights(struct colbert *colbert, int dim, struct error *err) {
     if (!weights_open(&colbert->weights, model, bert_names, err) ||
         !bert_open(&colbert->bert, model, colbert->weights, err) ||
         !weights_linear(&colbert->head, colbert->weights, names, &dim, 1, bert_width(colbert->bert),
-                        WEIGHT_STACK, model->precision, NULL, err))
+                        WEIGHT_STACK, model_edge_precision(model), NULL, err))
         return false;
     int most = bert_max_tokens(colbert->bert);
     if (colbert->query_tokens > most)
