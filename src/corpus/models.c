@@ -131,7 +131,9 @@ struct owner *corpus_owner_open(struct corpus *corpus, const char *what, const c
         snprintf(owner->reason, sizeof owner->reason, "switched off");
     } else {
         model_locate(&place, arena, corpus->settings, name);
-        owner->state = place.installed ? MODEL_LOADING : MODEL_NOT_INSTALLED;
+        owner->state = place.installed   ? MODEL_LOADING
+                       : place.origin[0] ? MODEL_FAILED /* there, but not whole */
+                                         : MODEL_NOT_INSTALLED;
         snprintf(owner->reason, sizeof owner->reason, "%s",
                  place.installed ? "loading" : place.problem);
     }
