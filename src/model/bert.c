@@ -39,8 +39,8 @@ static bool read_config(struct bert *bert, const struct model *model, struct err
         !config_int(&bert->n_heads, &config, "num_attention_heads", 12, 1, WIDTH_MAX, err) ||
         !config_int(&bert->inner, &config, "intermediate_size", 3072, 1, 8 * WIDTH_MAX, err) ||
         !config_int(&bert->vocab, &config, "vocab_size", 30522, 1, VOCAB_MAX, err) ||
-        !config_int(&bert->positions, &config, "max_position_embeddings", 512, 1, POSITIONS_MAX,
-                    err) ||
+        !config_int(&bert->positions, &config, "max_position_embeddings", 512, BERT_TOKENS_MIN,
+                    POSITIONS_MAX, err) ||
         !config_float(&bert->epsilon, &config, "layer_norm_eps", 1e-12f, err) ||
         !config_activation(&bert->activation, &config, "hidden_act", ACTIVATION_GELU_ERF, err) ||
         !config_string(&positions, &config, "position_embedding_type", "absolute", err) ||

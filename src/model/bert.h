@@ -4,6 +4,8 @@
 
 #include "model/internal.h"
 
+enum { BERT_TOKENS_MIN = 4 }; /* positions: [CLS], a marker, one of the text, [SEP] */
+
 struct bert;
 /* What config.json (BertConfig) describes; asks weights for its tensors. The caller may ask for
  * more, then calls weights_finish. Borrows both, which must outlive it. */

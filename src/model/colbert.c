@@ -6,6 +6,7 @@
  * the question and are not seen. A document's punctuation is read, and its vectors left out. */
 #include "model/bert.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,8 +41,10 @@ static bool read_metadata(struct colbert *colbert, int *dim, struct error *err) 
     bool ok = config_string(&query, &config, "query_token_id", "[unused0]", err) &&
               config_string(&document, &config, "doc_token_id", "[unused1]", err) &&
               config_string(&similarity, &config, "similarity", "cosine", err) &&
-              config_int(&colbert->query_tokens, &config, "query_maxlen", 32, 4, 4096, err) &&
-              config_int(&colbert->document_tokens, &config, "doc_maxlen", 220, 4, 1 << 20, err) &&
+              config_int(&colbert->query_tokens, &config, "query_maxlen", 32, BERT_TOKENS_MIN, 4096,
+                         err) &&
+              config_int(&colbert->document_tokens, &config, "doc_maxlen", 220, BERT_TOKENS_MIN,
+                         1 << 20, err) &&
               config_int(dim, &config, "dim", 128, 1, 8192, err) &&
               config_bool(&skip, &config, "mask_punctuation", true, err) &&
               config_bool(&colbert->see_masks, &config, "attend_to_mask_tokens", false, err) &&
@@ -108,6 +111,7 @@ static void encode(struct tokens *out, struct arena *arena, const struct colbert
     bool query = input->kind == INPUT_QUERY;
     int max = query ? colbert->query_tokens : colbert->document_tokens;
     struct tokens plain;
+    assert(max >= BERT_TOKENS_MIN); /* 0 would ask the tokenizer for all */
     tokenizer_encode(&plain, arena, colbert->model->tokenizer, input->text, input->len, true,
                      max - 1);
     int before = plain.n > 0 ? 1 : 0;
