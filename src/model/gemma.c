@@ -14,6 +14,7 @@ enum {
     WIDTH_MAX = 16384,
     INNER_MAX = 131072,
     LAYERS_MAX = 256,
+    HEADS_WIDTH_MAX = 65536, /* of all heads together */
     VOCAB_MAX = 4 << 20,
     INNER_BYTES = 320 << 20, /* of the network's inner rows at once */
 };
@@ -76,7 +77,8 @@ static bool read_config(struct gemma *gemma, const struct config *config, int vo
                               "%s: a language model \"%s\"%s%s", config->where, type,
                               biased ? " with attention_bias" : "",
                               activation != ACTIVATION_GELU_TANH ? " with another activation" : "");
-    if (gemma->n_heads % gemma->n_kv_heads != 0 || gemma->head_dim % 2 != 0)
+    if (gemma->n_heads % gemma->n_kv_heads != 0 || gemma->head_dim % 2 != 0 ||
+        gemma->n_heads * gemma->head_dim > HEADS_WIDTH_MAX)
         return error_set_code(err, ERROR_INPUT, "bad_model", "%s: %d heads over %d key heads of %d",
                               config->where, gemma->n_heads, gemma->n_kv_heads, gemma->head_dim);
     return true;

@@ -7,7 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH_MAX = 16384, INNER_MAX = 131072, LAYERS_MAX = 256, IMAGE_MAX = 4096 };
+enum {
+    WIDTH_MAX = 16384,
+    INNER_MAX = 131072,
+    LAYERS_MAX = 256,
+    IMAGE_MAX = 4096,
+    PATCHES_MAX = 65536, /* of a picture: those of a whole batch still have an int's places */
+};
 
 struct siglip_layer {
     struct weight *qkv, *out, *up, *down;
@@ -49,6 +55,9 @@ static bool read_config(struct siglip *siglip, const struct config *config, stru
         return error_set_code(
             err, ERROR_INPUT, "bad_model", "%s: width %d over %d heads, patches of %d in %d pixels",
             config->where, siglip->width, siglip->n_heads, siglip->patch_size, siglip->image_size);
+    if (siglip_n_patches(siglip) > PATCHES_MAX)
+        return error_set_code(err, ERROR_INPUT, "bad_model", "%s: %d patches a picture, past %d",
+                              config->where, siglip_n_patches(siglip), PATCHES_MAX);
     return true;
 }
 

@@ -16,6 +16,7 @@
 enum {
     PARTS_MAX = 4, /* of a linear layer: q, k, v */
     RANK_MAX = 1024,
+    INT8_COLUMNS_MAX = 65536,    /* their products' sums still have an int32's room */
     ADAPTER_BYTES_MAX = 1 << 30, /* of one lora_A, as floats */
 };
 
@@ -400,6 +401,12 @@ bool weights_linear(struct weight **out, struct weights *weights, const char *co
         if (!ask(&linear.parts[i], weights, names[i], n[i], k, err))
             return false;
         linear.shape.n += n[i];
+    }
+    if (precision == PRECISION_INT8 && k > INT8_COLUMNS_MAX) {
+        const struct checkpoint_tensor *tensor = linear.parts[0]->tensor;
+        return error_set_code(err, ERROR_UNSUPPORTED, "unsupported",
+                              "%s: tensor %.128s: %d columns are too many for int8, at most %d",
+                              tensor->file, tensor->name, k, INT8_COLUMNS_MAX);
     }
     weights->linears[weights->n_linears++] = linear;
     return true;

@@ -242,6 +242,14 @@ BERT_CASES = {  # what: (the edit, words of the message)
                              b'"type":"sentence_transformers.models.CNN"}]'), ["modules.json"]),
 }
 COLPALI_CASES = {  # what: (the checkpoint, the edit, words)
+    "one position": ("colbert", json_edit("config.json", max_position_embeddings=1),
+                     ["max_position_embeddings"]),
+    "patches of one pixel": ("colpali-merged", json_edit(
+        "config.json", vision_config={**make_checkpoints.VISION, "patch_size": 1,
+                                      "image_size": 4096}), ["patch"]),
+    "heads past all measure": ("colpali-merged", json_edit(
+        "config.json", text_config={**make_checkpoints.TEXT, "num_attention_heads": 128,
+                                    "head_dim": 1024}), ["head"]),
     "gate missing": ("colpali-merged", without(GATE), [WEIGHTS, "gate_proj"]),
     "NaN in bf16": ("colpali-merged", set_value(GATE, NAN16, 4321), [WEIGHTS, GATE]),
     "NaN in the embeddings": ("colpali-merged", set_value(EMBED, NAN16), [WEIGHTS, EMBED]),

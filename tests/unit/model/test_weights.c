@@ -131,6 +131,8 @@ static void test_configs_refused(void **state) {
         {"\"hidden_size\":32", "\"hidden_size\":\"32\"", ERROR_INPUT, "whole number"},
         {"\"hidden_size\":32", "\"hidden_size\":32.5", ERROR_INPUT, "whole number"},
         {"\"hidden_size\":32", "\"hidden_size\":64", ERROR_INPUT, "its shape is"},
+        {"\"max_position_embeddings\":64", "\"max_position_embeddings\":1", ERROR_INPUT,
+         "max_position_embeddings is 1"},
         {"\"num_hidden_layers\":2", "\"num_hidden_layers\":3", ERROR_INPUT, "not there"},
         {"\"num_hidden_layers\":2", "\"num_hidden_layers\":1", ERROR_INPUT, "no part"},
         {"\"hidden_act\":\"gelu\"", "\"hidden_act\":\"relu6\"", ERROR_UNSUPPORTED, "relu6"},
@@ -168,6 +170,42 @@ static void test_configs_refused(void **state) {
     mem_free(text);
     mem_free(path);
     made_remove(dir);
+}
+
+static bool same_name(char out[WEIGHTS_NAME], const char *name) {
+    snprintf(out, WEIGHTS_NAME, "%s", name);
+    return true;
+}
+
+/* The sums of int8 products have room for so many columns, and no more. */
+static void test_too_many_columns(void **state) {
+    (void)state;
+    static const char *const names[] = {"wide.weight"};
+    for (int more = 0; more < 2; more++) {
+        struct made made = {0};
+        struct model model = {.device = device, .precision = PRECISION_INT8};
+        struct weights *weights = NULL;
+        struct weight *weight = NULL;
+        struct error err = {0};
+        char *dir = made_dir();
+        int n = 2, k = 65536 + more;
+        made_random(&made, names[0], n, k, 0, 1);
+        made_save(&made, dir, "model.safetensors");
+        assert_true(checkpoint_open(&model.checkpoint, dir, "model", &err));
+        assert_true(weights_open(&weights, &model, same_name, &err));
+        assert_int_equal(weights_linear(&weight, weights, names, &n, 1, k, WEIGHT_STACK,
+                                        PRECISION_INT8, NULL, &err),
+                         !more);
+        if (more) {
+            assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+            assert_non_null(strstr(err.text, "model.safetensors: tensor wide.weight"));
+        } else {
+            assert_true(weights_finish(weights, &err));
+        }
+        weights_close(weights);
+        checkpoint_close(model.checkpoint);
+        made_remove(dir);
+    }
 }
 
 /* A prefix, and tensors that are not needed, change nothing. */
@@ -565,15 +603,11 @@ static void test_not_kept(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors_refused),
-        cmocka_unit_test(test_configs_refused),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_adapter),
-        cmocka_unit_test(test_adapters_refused),
-        cmocka_unit_test(test_loud_channels),
-        cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_changed),
-        cmocka_unit_test(test_not_kept),
+        cmocka_unit_test(test_tensors_refused),  cmocka_unit_test(test_configs_refused),
+        cmocka_unit_test(test_too_many_columns), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_adapter),          cmocka_unit_test(test_adapters_refused),
+        cmocka_unit_test(test_loud_channels),    cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_changed),          cmocka_unit_test(test_not_kept),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
