@@ -167,8 +167,12 @@ const char *api_url(const struct api *api) {
     return api->server ? http_server_url(api->server) : "";
 }
 
-void api_stop(struct api *api) {
+void api_refuse(struct api *api) {
     atomic_store(&api->ready, false);
+}
+
+void api_stop(struct api *api) {
+    api_refuse(api);
     events_stop(api->events);
     http_server_stop(api->server);
     api->server = NULL;

@@ -20,7 +20,10 @@ void api_free(struct api *api); /* stops first; NULL is fine */
 bool api_start(struct api *api, struct error *err);
 void api_set_ready(struct api *api);
 const char *api_url(const struct api *api); /* "http://127.0.0.1:8002"; "" before api_start */
-void api_stop(struct api *api);             /* ends event streams and connections; within seconds */
+/* Not ready from now on, and calls that embed end after their batch. The corpus is stopped between
+ * this and api_stop, so that no call waits for a model. */
+void api_refuse(struct api *api);
+void api_stop(struct api *api); /* ends event streams and connections; within seconds */
 
 /* A call without a socket, a key or a server: the status, and the reply's JSON (the caller's;
  * NULL where the reply is not JSON). target: "/documents?limit=5"; body NULL: none. Streams

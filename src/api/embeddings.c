@@ -265,10 +265,15 @@ static void put_embedding(struct embedding_call *e, int i, const struct embeddin
 static int batch_at(const struct embedding_call *e, int from) {
     const struct settings *settings = e->call->api->settings;
     bool picture = !json_is_string(e->inputs[from]);
-    int max = picture ? settings->batch_visual : MAX_INPUTS, n = 1;
+    int max = picture ? settings->batch_visual : settings->batch_text, n = 1;
     while (n < max && from + n < e->n && json_is_string(e->inputs[from + n]) != picture)
         n++;
     return n;
+}
+
+static bool check_ready(struct api *api, struct error *err) {
+    return atomic_load(&api->ready) ||
+           error_set_code(err, ERROR_BUSY, "not_ready", "the server starts or stops");
 }
 
 /* *n: how many it was in the end. */
@@ -278,13 +283,13 @@ static bool embed_batch(struct embedding_call *e, int from, int *n, struct error
     struct model_input *inputs = arena_alloc(arena, (size_t)*n * sizeof *inputs);
     struct embedding *embeddings = arena_alloc(arena, (size_t)*n * sizeof *embeddings);
     uint8_t **pixels = arena_alloc(arena, (size_t)*n * sizeof *pixels);
-    bool ok = atomic_load(&api->ready) ||
-              error_set_code(err, ERROR_BUSY, "not_ready", "the server starts or stops");
+    bool ok = check_ready(api, err);
     int64_t n_pixels = 0;
     int n_loaded = 0;
     while (ok && n_loaded < *n && n_pixels < MAX_BATCH_PIXELS) {
         const struct model_input *input = &inputs[n_loaded];
-        ok = load_input(&pixels[n_loaded], &inputs[n_loaded], e, from + n_loaded, err);
+        ok = load_input(&pixels[n_loaded], &inputs[n_loaded], e, from + n_loaded, err) &&
+             check_ready(api, err);
         n_pixels += (int64_t)input->picture.width * input->picture.height;
         n_loaded++;
     }

@@ -88,10 +88,13 @@ int command_serve(const struct command *self, int argc, char **argv, struct sett
         log_error("%s", err.text);
         status = EXIT_FAILED;
     }
+    /* The corpus first: calls that wait for a model, or between two batches, then end. */
     if (api)
-        api_stop(api);
+        api_refuse(api);
     if (corpus)
         corpus_stop(corpus);
+    if (api)
+        api_stop(api);
     api_free(api);
     corpus_close(corpus);
     return status;

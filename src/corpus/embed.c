@@ -233,6 +233,8 @@ static void embed_batch(struct owner *owner, struct work **batch, int n) {
         embed_batch(owner, batch + n / 2, n - n / 2);
         return;
     }
+    if (err.kind == ERROR_CONFLICT) /* broken off, and for those who still want it by our end */
+        corpus_owner_refuse(owner, MODEL_READY, &err);
     for (int i = 0; i < n; i++)
         finish(owner, batch[i], NULL, &err);
 }
@@ -388,8 +390,10 @@ static bool is_there(struct owner *owner, struct error *err) {
     while (!owner->corpus->started && owner->state == MODEL_LOADING && !owner->stopping)
         cond_wait(&owner->changed, &owner->lock, -1);
     enum model_state state = owner->state;
+    bool stopping = owner->stopping;
     lock_drop(&owner->lock);
-    return state == MODEL_READY || corpus_owner_refuse(owner, state, err);
+    return (state == MODEL_READY && !stopping) ||
+           corpus_owner_refuse(owner, stopping ? MODEL_READY : state, err);
 }
 
 bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *corpus,

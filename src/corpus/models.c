@@ -146,7 +146,7 @@ bool corpus_owner_start(struct owner *owner, struct error *err) {
     bool ok = true;
     /* Two who start it at once: the second finds the thread. */
     lock_take(&owner->lock);
-    if (owner->state == MODEL_LOADING && !owner->thread) {
+    if (owner->state == MODEL_LOADING && !owner->thread && !owner->stopping) {
         char name[16];
         snprintf(name, sizeof name, "model-%s", owner->what);
         ok = thread_start(&owner->thread, name, own, owner, err);

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -408,6 +409,31 @@ def test_held_before_the_commit_nothing_is_seen(serve):
     assert search(server, "heron", "text")["results"] == []
     assert server.get(f"/jobs/{sent['job_id']}").json["state"] == "processing"
     server.stop(signal.SIGKILL)
+
+
+def test_stopping_waits_for_nobodys_embeddings(serve):
+    server = serve(BATCH_TEXT="4")
+    body = {"input": [" ".join(WORDS * 20) + f" {i}" for i in range(256)]}
+    replies = []
+
+    def ask():
+        with contextlib.suppress(LOST):
+            replies.append(server.request("POST", "/v1/embeddings", body, timeout=120))
+
+    callers = [threading.Thread(target=ask) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    deadline = time.monotonic() + 30 * SLOW
+    while model(server, "text")["waiting"] == 0:
+        assert time.monotonic() < deadline and not replies, "the calls are not under way"
+        time.sleep(0.01)
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 5 * SLOW
+    for caller in callers:
+        caller.join()
+    for reply in replies:
+        assert (reply.status, reply.code) in ((503, "not_ready"), (503, "stopping"))
 
 
 def test_a_shortened_file_loses_only_what_it_lacks(serve):
