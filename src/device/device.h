@@ -35,7 +35,7 @@ struct device_info {
     char kernels[96];   /* "amx bf16 int8, avx512", "avx512 vnni bf16", "avx2", "plain C" */
     char processor[96]; /* as the system names it */
     int n_threads;
-    int64_t bytes; /* held by tensors and weights that are not mapped from files */
+    int64_t bytes; /* held by tensors, by copies of weights and, between calls, by operations */
 };
 void device_info(struct device_info *out, const struct device *device);
 /* Bytes of the device's memory that may still be taken, as the system counts at this moment; -1:

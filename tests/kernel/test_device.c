@@ -279,6 +279,9 @@ static void test_linear(void **state) {
         tensor_free(out);
     }
     weight_close(NULL);
+    struct device_info info; /* what the products work with is kept, and told of */
+    device_info(&info, device);
+    assert_true(info.bytes > 0 && info.bytes < 64 << 20);
 }
 
 static void test_gated(void **state) {

@@ -14,6 +14,8 @@
 
 #include "gemm.h"
 
+#include "device/cpu/memory.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -594,6 +596,13 @@ static void too_much_memory(void **state) {
     assert_null(cpu_pool_borrow(pools[0], (size_t)1 << 40));
     assert_non_null(cpu_pool_borrow(pools[0], 1000));
     cpu_pool_give_back(pools[0]);
+    assert_true(cpu_pool_scratch_bytes(pools[0]) >= 1000);
+    /* More than is there, though the system would promise it. */
+    size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    assert_null(cpu_memory_map(all));
+    size_t most = all < (size_t)4 << 30 ? all : (size_t)4 << 30;
+    assert_null(cpu_pool_borrow(pools[0], most + 1));
+    assert_int_equal(cpu_pool_scratch_bytes(pools[0]), 0);
 }
 
 int main(int argc, char **argv) {

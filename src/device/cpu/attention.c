@@ -10,7 +10,6 @@
  * them; the second does the blocks. Scores are powers of two: the scale and log2 e are multiplied
  * into the queries. */
 #include "device/cpu/attention.h"
-#include "device/cpu/gemm_internal.h"
 
 #include <assert.h>
 #include <float.h>

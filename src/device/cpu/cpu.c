@@ -94,7 +94,7 @@ static void cpu_info(struct device_info *out, const struct device *device) {
     describe_kernels(out->kernels, sizeof out->kernels, cpu->features);
     describe_processor(out->processor, sizeof out->processor);
     out->n_threads = cpu_pool_threads(cpu->pool);
-    out->bytes = atomic_load(&cpu->tensor_bytes);
+    out->bytes = atomic_load(&cpu->tensor_bytes) + (int64_t)cpu_pool_scratch_bytes(cpu->pool);
 }
 
 static int64_t cpu_room_bytes(const struct device *device) {

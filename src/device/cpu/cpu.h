@@ -35,6 +35,12 @@ int cpu_pool_threads(const struct cpu_pool *pool);
  * 0..n_threads-1 are passed too. */
 void cpu_pool_run(struct cpu_pool *pool, int n, void (*work)(void *ctx, int i, int thread),
                   void *ctx);
+/* At least size_bytes, in huge pages where they can be had, contents undefined; the pool's, kept
+ * for the next call. One borrower at a time: others wait. NULL when it cannot be had (then nothing
+ * is to be given back). */
+void *cpu_pool_borrow(struct cpu_pool *pool, size_t size_bytes);
+void cpu_pool_give_back(struct cpu_pool *pool);
+size_t cpu_pool_scratch_bytes(const struct cpu_pool *pool); /* that it keeps */
 
 /* ---- gemm.c: packed weights, and products with them ----------------------------------------- */
 

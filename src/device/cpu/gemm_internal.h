@@ -109,12 +109,4 @@ static inline int cpu_gemm_rotation(int n_units) {
     return together;
 }
 
-/* ---- memory (pool.c) ------------------------------------------------------------------------ */
-
-/* At least size_bytes, in huge pages where they can be had, contents undefined; the pool's, kept
- * for the next call. One borrower at a time: others wait. NULL when it cannot be had (then nothing
- * is to be given back). */
-void *cpu_pool_borrow(struct cpu_pool *pool, size_t size_bytes);
-void cpu_pool_give_back(struct cpu_pool *pool);
-
 #endif

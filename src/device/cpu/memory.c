@@ -7,6 +7,7 @@
 #include "device/cpu/memory.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,16 +66,22 @@ static bool has_room(size_t size_bytes) {
     return room < 0 || size_bytes <= (uint64_t)room;
 }
 
-static void *map(size_t size_bytes) {
+/* A kernel that does not know how to (before 5.14) gives pages when they are touched. */
+static bool populate(void *base, size_t size_bytes) {
+    return madvise(base, size_bytes, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
+}
+
+void *cpu_memory_map(size_t size_bytes) {
     if (size_bytes >= ASK_FROM_BYTES && !has_room(size_bytes))
         return NULL;
     void *base = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
-    /* Both are wishes: a kernel that knows them not gives the pages when they are touched. */
-    madvise(base, size_bytes, MADV_HUGEPAGE);
-    madvise(base, size_bytes, MADV_POPULATE_WRITE);
-    return base;
+    madvise(base, size_bytes, MADV_HUGEPAGE); /* a wish */
+    if (populate(base, size_bytes))
+        return base;
+    munmap(base, size_bytes);
+    return NULL;
 }
 
 bool cpu_memory_new(void **out, size_t n, size_t size_bytes, struct error *err) {
@@ -85,7 +92,7 @@ bool cpu_memory_new(void **out, size_t n, size_t size_bytes, struct error *err) 
                               "%zu times %zu bytes of memory cannot be had", n, size_bytes);
     bool large = bytes >= MMAP_FROM_BYTES;
     size_t whole = bytes + 2 * ALIGN_BYTES;
-    void *base = large ? map(whole) : mem_try(1, whole, whole);
+    void *base = large ? cpu_memory_map(whole) : mem_try(1, whole, whole);
     if (!base)
         return error_set_code(err, ERROR_LIMIT, "out_of_memory",
                               "%zu bytes of memory cannot be had", bytes);

@@ -11,7 +11,8 @@
  * none is being worked on; a thread reads them only between taking a part and counting it done.
  * 2. Nothing else is locked while `mutex` is held; `lent` is taken before `turn`, `turn` before
  * `mutex`. */
-#include "device/cpu/gemm_internal.h"
+#include "device/cpu/cpu.h"
+#include "device/cpu/memory.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -33,7 +34,7 @@ struct cpu_pool {
     pthread_mutex_t turn; /* one run at a time */
     pthread_mutex_t lent; /* one borrower of scratch at a time */
     void *scratch;
-    size_t scratch_bytes;
+    atomic_size_t scratch_bytes; /* written by the borrower */
 
     pthread_mutex_t mutex;
     pthread_cond_t published, finished;
@@ -153,6 +154,10 @@ int cpu_pool_threads(const struct cpu_pool *pool) {
     return pool->n_threads;
 }
 
+size_t cpu_pool_scratch_bytes(const struct cpu_pool *pool) {
+    return pool->scratch_bytes;
+}
+
 static void publish(struct cpu_pool *pool, int n) {
     atomic_store_explicit(&pool->n_done, 0, memory_order_relaxed);
     uint64_t run = atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32;
@@ -203,18 +208,12 @@ void *cpu_pool_borrow(struct cpu_pool *pool, size_t size_bytes) {
     if (pool->scratch)
         munmap(pool->scratch, pool->scratch_bytes);
     pool->scratch_bytes = 0;
-    pool->scratch = rounded > MAX_SCRATCH ? MAP_FAILED
-                                          : mmap(NULL, rounded, PROT_READ | PROT_WRITE,
-                                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pool->scratch == MAP_FAILED) {
-        pool->scratch = NULL;
+    pool->scratch = rounded <= MAX_SCRATCH ? cpu_memory_map(rounded) : NULL;
+    if (!pool->scratch) {
         pthread_mutex_unlock(&pool->lent);
         return NULL;
     }
     pool->scratch_bytes = rounded;
-#ifdef MADV_HUGEPAGE
-    madvise(pool->scratch, rounded, MADV_HUGEPAGE);
-#endif
     return pool->scratch;
 }
 
