@@ -226,6 +226,13 @@ static bool write_all(struct packed *packed, int fd, struct error *err) {
     return fsync(fd) == 0 || error_set_errno(err, errno, "packed weights");
 }
 
+/* The part may be gone, or another's, once it is ours: its last holder gave it its name. */
+static bool is_still_there(int fd, const char *path) {
+    struct stat ours, theirs;
+    return fstat(fd, &ours) == 0 && stat(path, &theirs) == 0 && ours.st_ino == theirs.st_ino &&
+           ours.st_dev == theirs.st_dev;
+}
+
 static bool keep(struct packed *packed, struct error *err) {
     int64_t left = 0;
     if (!dir_make(packed->dir, err) || !disk_free_bytes(&left, packed->dir, err))
@@ -239,8 +246,8 @@ static bool keep(struct packed *packed, struct error *err) {
     bool ok;
     if (fd < 0) {
         ok = error_set_errno(err, errno, "%s", part);
-    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        ok = true; /* another process writes the same bytes */
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0 || !is_still_there(fd, part)) {
+        ok = true; /* another process writes, or just wrote, the same bytes */
     } else {
         ok = ftruncate(fd, 0) == 0 ? write_all(packed, fd, err)
                                    : error_set_errno(err, errno, "%s", part);
