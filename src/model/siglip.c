@@ -123,10 +123,21 @@ static bool open_places(struct siglip *siglip, struct weights *weights, struct e
     return ok;
 }
 
+static bool check_patches(const struct checkpoint_tensor *tensor, int size, struct error *err) {
+    char have[96];
+    if (!tensor || (tensor->n_dims == 4 && tensor->dims[2] == size && tensor->dims[3] == size))
+        return true;
+    return error_set_code(err, ERROR_INPUT, "bad_model",
+                          "%s: tensor %.100s: its shape is %s, but patches are %d × %d",
+                          tensor->file, tensor->name,
+                          checkpoint_dims(have, tensor->dims, tensor->n_dims), size, size);
+}
+
 static bool open_edges(struct siglip *siglip, struct weights *weights, struct error *err) {
     const char *weight = TOWER "embeddings.patch_embedding.weight";
     const char *bias = TOWER "embeddings.patch_embedding.bias";
-    return weights_linear(&siglip->patches, weights, &weight, &siglip->width, 1,
+    return check_patches(weights_lookup(weights, weight), siglip->patch_size, err) &&
+           weights_linear(&siglip->patches, weights, &weight, &siglip->width, 1,
                           3 * siglip->patch_size * siglip->patch_size, WEIGHT_STACK,
                           siglip->edge_precision, NULL, err) &&
            weights_vector(&siglip->patches_bias, weights, &bias, &siglip->width, 1, err) &&
