@@ -47,6 +47,14 @@ static bool check_takes(const struct owner *owner, const struct model_info *info
                           owner->name, info->family, owner->wants_images ? "pictures" : "text");
 }
 
+static bool is_stopping(void *ctx) {
+    struct owner *owner = ctx;
+    lock_take(&owner->lock);
+    bool stopping = owner->stopping;
+    lock_drop(&owner->lock);
+    return stopping;
+}
+
 static bool open_model(struct model **out, int *space, struct owner *owner, struct error *err) {
     struct corpus *corpus = owner->corpus;
     const struct settings *settings = corpus->settings;
@@ -55,7 +63,9 @@ static bool open_model(struct model **out, int *space, struct owner *owner, stru
                                     .folder = owner->folder,
                                     .packed_dir = packed_dir,
                                     .query_prompt = settings->query_prompt,
-                                    .settings = settings};
+                                    .settings = settings,
+                                    .stop = is_stopping,
+                                    .stop_ctx = owner};
     *out = NULL;
     bool ok = precision_parse(&options.precision, settings->model_precision, err) &&
               model_open(out, corpus->device, &options, err);
@@ -105,9 +115,13 @@ static void own(void *arg) {
         corpus_owner_work(owner);
         return;
     }
-    log_error("the %s model %s cannot be used: %s", owner->what, owner->name, err.text);
-    set_state(owner, MODEL_FAILED, err.text);
-    corpus_owner_refuse(owner, MODEL_FAILED, &err);
+    if (is_stopping(owner)) { /* what became of the loading is of no concern */
+        corpus_owner_refuse(owner, MODEL_READY, &err);
+    } else {
+        log_error("the %s model %s cannot be used: %s", owner->what, owner->name, err.text);
+        set_state(owner, MODEL_FAILED, err.text);
+        corpus_owner_refuse(owner, MODEL_FAILED, &err);
+    }
     corpus_owner_end_all(owner, &err);
 }
 
