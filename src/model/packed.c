@@ -25,8 +25,8 @@ enum {
     ENTRIES_AT = 96,
     ENTRY_BYTES = 24,
     WRITE_BYTES = 8 << 20,
-    SYNC_BYTES = 256 << 20,
-    CLOSE_WAIT_MS = 30000, /* for a copy on disk that is nearly done */
+    SYNC_BYTES = 64 << 20, /* so little that one that is to end soon does */
+    CLOSE_WAIT_MS = 3000,  /* for a copy on disk that is nearly done */
     WEIGHTS_MAX = 100000,
 };
 static const size_t bytes_max = (size_t)1 << 42;
