@@ -158,6 +158,19 @@ bool tensor_read(float *values, const struct tensor *tensor, int64_t row, int64_
 
 /* ---- weights ---- */
 
+/* Sizes come from files, unlike the rest of a shape. */
+static bool is_within_limits(const struct weight_shape *shape, struct error *err) {
+    if (shape->k > WEIGHT_MAX_K)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "a weight of %d in features: there may be %d at most", shape->k,
+                         WEIGHT_MAX_K);
+    if (shape->n > WEIGHT_MAX_N)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "a weight of %d out features: there may be %d at most", shape->n,
+                         WEIGHT_MAX_N);
+    return true;
+}
+
 static bool is_weight_shape(const struct device *device, const struct weight_shape *shape) {
     return shape->n > 0 && shape->k > 0 && (shape->join == WEIGHT_STACK || shape->n % 2 == 0) &&
            shape->precision != PRECISION_AUTO && (device->precisions >> shape->precision & 1);
@@ -169,12 +182,14 @@ const char *weight_layout(const struct device *device, enum precision precision)
 
 size_t weight_bytes(const struct device *device, const struct weight_shape *shape) {
     assert(is_weight_shape(device, shape));
-    return device->ops->weight_bytes(device, shape);
+    return is_within_limits(shape, NULL) ? device->ops->weight_bytes(device, shape) : 0;
 }
 
 bool weight_pack(void *out, struct device *device, const struct weight_shape *shape,
                  const struct weight_source *sources, int n_sources, struct error *err) {
     assert(is_weight_shape(device, shape) && (uintptr_t)out % 64 == 0);
+    if (!is_within_limits(shape, err))
+        return false;
     int64_t n = 0;
     for (int i = 0; i < n_sources; i++) {
         assert(sources[i].k == shape->k && sources[i].n > 0);
@@ -189,6 +204,8 @@ bool weight_open(struct weight **out, struct device *device, const struct weight
                  const void *packed, struct error *err) {
     *out = NULL;
     assert(is_weight_shape(device, shape) && (uintptr_t)packed % 64 == 0);
+    if (!is_within_limits(shape, err))
+        return false;
     struct weight *weight = mem_alloc(sizeof *weight);
     *weight = (struct weight){.device = device, .shape = *shape, .packed = packed};
     if (!device->ops->weight_open(weight, err)) {

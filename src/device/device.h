@@ -81,15 +81,17 @@ enum weight_join {
     WEIGHT_STACK, /* rows of all sources one after another: q, k, v as one matrix */
     WEIGHT_GATED, /* two sources of one shape, gate and up, for device_gated */
 };
+enum { WEIGHT_MAX_N = 1 << 20, WEIGHT_MAX_K = 65536 };
 struct weight_shape {
-    int n, k; /* out features (of all sources), in features */
+    int n, k; /* out features (of all sources), in features; both at least 1 */
     enum weight_join join;
     enum precision precision; /* FP32, BF16 or INT8 */
 };
 /* A name for the packed layout, part of the key under which packed weights are kept: changes when
  * the bytes would. */
 const char *weight_layout(const struct device *device, enum precision precision);
-/* Bytes of the packed form: a multiple of 64. */
+/* Bytes of the packed form: a multiple of 64; 0 for a shape above WEIGHT_MAX_N or WEIGHT_MAX_K, to
+ * which weight_pack and weight_open answer ERROR_UNSUPPORTED with the number. */
 size_t weight_bytes(const struct device *device, const struct weight_shape *shape);
 /* Packs into out (weight_bytes of them, 64-byte aligned). INT8: one scale an output channel;
  * inputs are quantised a token at a time inside device_linear. */

@@ -3,6 +3,7 @@
  * instruction set by DOCUSEARCH_KERNELS. */
 #include "guarded.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -282,6 +283,32 @@ static void test_linear(void **state) {
     struct device_info info; /* what the products work with is kept, and told of */
     device_info(&info, device);
     assert_true(info.bytes > 0 && info.bytes < 64 << 20);
+}
+
+static void test_weight_limits(void **state) {
+    (void)state;
+    static const int sizes[][2] = {
+        {1, WEIGHT_MAX_K + 1}, {WEIGHT_MAX_N + 1, 1}, {INT_MAX, INT_MAX}};
+    static _Alignas(64) char memory[64];
+    for (size_t i = 0; i < BASE_COUNT(sizes) * 2; i++) {
+        int n = sizes[i / 2][0], k = sizes[i / 2][1];
+        struct weight_shape shape = {n, k, WEIGHT_STACK, i % 2 ? PRECISION_INT8 : PRECISION_FP32};
+        struct weight_source source = {n, k, matrix_row, NULL};
+        struct weight *weight;
+        struct error err;
+        char number[16];
+        snprintf(number, sizeof number, " %d ", k > WEIGHT_MAX_K ? k : n);
+        assert_int_equal(weight_bytes(device, &shape), 0);
+        assert_false(weight_pack(memory, device, &shape, &source, 1, &err));
+        assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+        assert_non_null(strstr(err.text, number));
+        assert_false(weight_open(&weight, device, &shape, memory, &err));
+        assert_null(weight);
+        assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+        assert_non_null(strstr(err.text, number));
+    }
+    struct weight_shape most = {WEIGHT_MAX_N, WEIGHT_MAX_K, WEIGHT_STACK, PRECISION_FP32};
+    assert_true(weight_bytes(device, &most) == (size_t)WEIGHT_MAX_N * WEIGHT_MAX_K * 4);
 }
 
 static void test_gated(void **state) {
@@ -575,13 +602,21 @@ static void test_together(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),           cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_precisions),      cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_rows_in_and_out), cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_gated),           cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_normalize_edges), cmocka_unit_test(test_add_and_scale),
-        cmocka_unit_test(test_mean_pool),       cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_attention),       cmocka_unit_test(test_together),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_precisions),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_rows_in_and_out),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_weight_limits),
+        cmocka_unit_test(test_gated),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_normalize_edges),
+        cmocka_unit_test(test_add_and_scale),
+        cmocka_unit_test(test_mean_pool),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_together),
     };
     struct error err;
     if (!device_open(&device, "cpu", 3, &err)) {

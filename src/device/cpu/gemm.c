@@ -22,8 +22,7 @@
 #define TASKS_A_THREAD 4
 #define MAX_CHUNK_PANELS 96
 
-/* The longest k whose int8 sums, 255 * 127 * k, stay within 32 bits. */
-#define MAX_K_INT8 65536
+_Static_assert((int64_t)255 * 127 * WEIGHT_MAX_K <= INT32_MAX, "int8 sums stay within 32 bits");
 
 static int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
@@ -46,7 +45,6 @@ static int units_of(int k, enum precision precision) {
     case PRECISION_BF16:
         return (k + 31) / 32;
     case PRECISION_INT8:
-        assert(k <= MAX_K_INT8);
         return (int)round_up(k, GEMM_ROTATION) / 64;
     case PRECISION_AUTO:
     case PRECISION_FP16:
@@ -58,6 +56,7 @@ static int units_of(int k, enum precision precision) {
 
 void cpu_gemm_layout_of(struct gemm_layout *out, const struct weight_shape *shape) {
     assert(shape->n > 0 && shape->k > 0);
+    assert(shape->n <= WEIGHT_MAX_N && shape->k <= WEIGHT_MAX_K);
     bool gated = shape->join == WEIGHT_GATED;
     assert(!gated || shape->n % 2 == 0);
     out->n_units = units_of(shape->k, shape->precision);

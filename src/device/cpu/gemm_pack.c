@@ -6,9 +6,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* Sixteen rows of the longest k as fp32, its rotated form and one row of floats. */
-#define MAX_ROOM_BYTES ((size_t)1 << 30)
-
 struct packing {
     uint8_t *out;
     const struct weight_shape *shape;
@@ -128,8 +125,7 @@ bool cpu_gemm_pack(void *out, struct cpu_pool *pool, unsigned features,
     size_t floats = 2 * n_units * 64 * sizeof(float);
     packing.room_bytes = GEMM_ROWS * n_units * GEMM_UNIT + floats;
     size_t n_threads = (size_t)cpu_pool_threads(pool);
-    if (packing.room_bytes <= MAX_ROOM_BYTES)
-        packing.room = cpu_pool_borrow(pool, packing.room_bytes * n_threads);
+    packing.room = cpu_pool_borrow(pool, packing.room_bytes * n_threads);
     if (!packing.room)
         return error_set_code(err, ERROR_LIMIT, "out_of_memory",
                               "no memory to pack weights of %d by %d", shape->n, shape->k);
