@@ -466,6 +466,37 @@ static void int8_extremes(void **state) {
     mem_free(panel);
 }
 
+/* Rows whose values are all of one sign: their largest becomes 255 (or 0), whatever it is, and all
+ * instruction sets round alike. */
+static void one_sided_rows(void **state) {
+    (void)state;
+    for (int i = 0; i < 4000; i++) {
+        float row[2 * GEMM_UNIT], range = 0;
+        float size = ldexpf(1 + (float)(random_bits() >> 8) / (1 << 24), i % 60 - 30);
+        for (int j = 0; j < 2 * GEMM_UNIT; j++) {
+            row[j] = (float)(random_bits() >> 8) / (1 << 24) * size;
+            range = row[j] > range ? row[j] : range;
+        }
+        bool minus = i % 2;
+        for (int j = 0; j < 2 * GEMM_UNIT; j++)
+            row[j] = minus ? -row[j] : row[j];
+        float factor = 255 / range;
+        int zero = minus ? (int)(range * factor + 0.5f) : 0;
+        uint8_t plain[sizeof row / sizeof *row], bytes[sizeof plain];
+        for (int s = 0; s < (int)BASE_COUNT(sets); s++) {
+            if (!have(s))
+                continue;
+            uint8_t *out = s ? bytes : plain;
+            cpu_gemm_rows(sets[s].features)->to_int8(out, GEMM_UNIT, row, 2, factor, zero);
+            for (int j = 0; j < 2 * GEMM_UNIT; j++) {
+                if (fabsf(row[j]) == range)
+                    assert_int_equal(out[j], minus ? 0 : 255);
+            }
+            assert_memory_equal(plain, out, sizeof plain);
+        }
+    }
+}
+
 static void same_bytes_of(int k, enum precision precision) {
     struct trial trial = {.rows = 1, .n = 50, .k = k};
     struct inputs inputs;
@@ -627,6 +658,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(long_and_tall),   cmocka_unit_test(contents),
         cmocka_unit_test(int8_extremes),   cmocka_unit_test(same_bytes),
         cmocka_unit_test(a_row_fails),     cmocka_unit_test(not_a_number),
+        cmocka_unit_test(one_sided_rows),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cpu_pool_close(pools[0]);

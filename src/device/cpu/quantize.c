@@ -83,7 +83,8 @@ static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units
     for (int unit = 0; unit < n_units; unit++, out += stride, in += GEMM_UNIT) {
         for (int i = 0; i < GEMM_UNIT; i++) {
             float scaled = in[i] * factor;
-            int value = scaled >= -255 && scaled <= 255 ? (int)lrintf(scaled) + zero : 0;
+            /* 255 / range * range may be a little more than 255. */
+            int value = fabsf(scaled) < 256 ? (int)lrintf(scaled) + zero : 0;
             out[i] = (uint8_t)(value < 255 ? value : 255);
         }
     }
