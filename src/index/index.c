@@ -52,23 +52,21 @@ static void add_space(struct index *index, struct index_space *space) {
     lock_drop(&index->lock);
 }
 
-/* Is this the name of a file that one of the spaces has? */
-static bool is_named(struct index *index, const char *name) {
-    bool found = false;
-    for (const struct index_space *space = index->spaces; space && !found; space = space->next) {
-        char *path = index_file_name(index, space->number, space->generation);
-        found = strcmp(path_name(path), name) == 0;
-        mem_free(path);
-    }
-    return found;
+/* A file's space and generation, by its name. */
+static bool parse_name(int *number, int *generation, const char *name) {
+    char end[8] = "";
+    return sscanf(name, "%d-%d%7s", number, generation, end) == 3 && strcmp(end, ".f32") == 0;
 }
 
-/* Files that no row names: of a rewriting that was broken off. Without rows at all they may belong
- * to a database that was lost, and stay. */
+/* Files of known spaces that no row names: of a rewriting that was broken off. Those of spaces that
+ * are not known may belong to a database that was lost, and stay. */
 static void drop_unnamed(struct index *index) {
     DIR *dir = index->spaces ? opendir(index->dir) : NULL;
     for (struct dirent *entry = dir ? readdir(dir) : NULL; entry; entry = readdir(dir)) {
-        if (!text_has_suffix(entry->d_name, ".f32") || is_named(index, entry->d_name))
+        int number, generation;
+        const struct index_space *space;
+        if (!parse_name(&number, &generation, entry->d_name) ||
+            !(space = index_space_numbered(index, number)) || space->generation == generation)
             continue;
         char *path = mem_printf("%s/%s", index->dir, entry->d_name);
         unlink(path);
@@ -76,6 +74,29 @@ static void drop_unnamed(struct index *index) {
     }
     if (dir)
         closedir(dir);
+}
+
+/* Files under the number of a space that the database has not had before are of a database that
+ * was lost. They are kept under other names. */
+static bool set_lost_aside(struct index *index, int number, struct error *err) {
+    DIR *dir = opendir(index->dir);
+    bool ok = dir || error_set_errno(err, errno, "%s", index->dir);
+    for (struct dirent *entry = ok ? readdir(dir) : NULL; entry && ok; entry = readdir(dir)) {
+        int its_number, generation;
+        if (!parse_name(&its_number, &generation, entry->d_name) || its_number != number)
+            continue;
+        char *aside, *path = mem_printf("%s/%s", index->dir, entry->d_name);
+        ok = index_set_aside(&aside, index, path, "lost", err);
+        if (ok)
+            log_warn("%s holds vectors that this database does not know; it is kept as %s", path,
+                     path_name(aside));
+        mem_free(path);
+        if (ok)
+            mem_free(aside);
+    }
+    if (dir)
+        closedir(dir);
+    return ok;
 }
 
 bool index_open(struct index **out, struct store *store, const char *data_dir, struct error *err) {
@@ -131,7 +152,8 @@ static bool make_space(struct index_space **out, struct index *index, const stru
         return error_set(err, ERROR_INPUT, "a vector space of %d dimensions", info->dim);
     if (!store_begin(&tx, index->store, err))
         return false;
-    if (!store_put_space(tx, &row, info->name, info->dim, info->late, err)) {
+    if (!store_put_space(tx, &row, info->name, info->dim, info->late, err) ||
+        !set_lost_aside(index, row.space, err)) {
         store_rollback(tx);
         return false;
     }

@@ -15,7 +15,8 @@
  * Invariants: vectors are fdatasynced before the row that names them commits; bytes that no row
  * names are dead, cut off (at the tail) or reclaimed (when they are more than half and 64 MB) as
  * the index is opened. Rows that name bytes that are not there are dropped then, all of their
- * document and space, with a warning. Several documents may be written at once. */
+ * document and space, with a warning. A file without its header is kept as ….f32.damaged, one that
+ * a new space finds under its number as ….f32.lost. Several documents may be written at once. */
 #ifndef DOCUSEARCH_INDEX_H
 #define DOCUSEARCH_INDEX_H
 

@@ -48,6 +48,9 @@ char *index_file_name(const struct index *index, int number, int generation);
  * is rewritten when most of it is dead. */
 bool index_space_open(struct index_space **out, struct index *index, const struct space_row *row,
                       struct error *err);
+/* Renames path to path.why, path.why-2, …; *aside: which, the caller's. */
+bool index_set_aside(char **aside, const struct index *index, const char *path, const char *why,
+                     struct error *err);
 void index_space_close(struct index_space *space); /* NULL is fine */
 /* pwrite until all of it is written. what: for messages. */
 bool index_write_at(int fd, const void *data, size_t len, int64_t offset, const char *what,

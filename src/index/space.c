@@ -73,12 +73,35 @@ static bool make_file(int *fd, const struct index *index, const char *path, int 
     return *fd >= 0 || error_set_errno(err, errno, "%s", path);
 }
 
-static bool has_header(int fd, int dim) {
+/* *fine false: another header, or no whole one. False: the disk does not say. */
+static bool check_header(bool *fine, int fd, int dim, const char *path, int64_t size,
+                         struct error *err) {
     unsigned char header[INDEX_HEADER_BYTES], wanted[INDEX_HEADER_BYTES];
-    struct error ignored;
+    *fine = false;
+    if (size < INDEX_HEADER_BYTES)
+        return true;
     put_header(wanted, dim);
-    return read_at(fd, header, sizeof header, 0, &ignored) &&
-           memcmp(header, wanted, sizeof header) == 0;
+    if (!read_at(fd, header, sizeof header, 0, err)) {
+        error_prefix(err, "%s: ", path);
+        return false;
+    }
+    *fine = memcmp(header, wanted, sizeof header) == 0;
+    return true;
+}
+
+bool index_set_aside(char **aside, const struct index *index, const char *path, const char *why,
+                     struct error *err) {
+    char *name = mem_printf("%s.%s", path, why);
+    for (int n = 2; access(name, F_OK) == 0; n++) {
+        mem_free(name);
+        name = mem_printf("%s.%s-%d", path, why, n);
+    }
+    bool ok = (rename(path, name) == 0 || error_set_errno(err, errno, "%s", path)) &&
+              dir_sync(index->dir, err);
+    *aside = ok ? name : NULL;
+    if (!ok)
+        mem_free(name);
+    return ok;
 }
 
 static bool file_bytes(int64_t *out, int fd, const char *path, struct error *err) {
@@ -94,7 +117,7 @@ static bool file_bytes(int64_t *out, int fd, const char *path, struct error *err
 static void name_dropped(struct store *store, struct arena *arena, const char *space,
                          char (*doc_ids)[SHA256_HEX + 1], int n) {
     log_warn("%d documents have lost their vectors in %s: the file of vectors is shorter than its "
-             "rows say; they are found by their words until they are read again",
+             "rows say; searches by this model pass them over until they are added again",
              n, space);
     for (int i = 0; i < n && i < MAX_NAMED; i++) {
         struct document_row row;
@@ -193,8 +216,10 @@ static bool copy_live(struct index *index, const struct space_row *row, int from
     return ok;
 }
 
-/* The live vectors alone, in the next generation's file; *fd becomes that. */
-static bool rewrite(int *fd, struct index *index, struct space_row *row, struct error *err) {
+/* The live vectors alone, in the next generation's file; *fd becomes that. *in_doubt: whether the
+ * rows name this file or that one is not known. */
+static bool rewrite(int *fd, bool *in_doubt, struct index *index, struct space_row *row,
+                    struct error *err) {
     struct store_tx *tx;
     int new_fd = -1;
     char *old_path = index_file_name(index, row->space, row->generation);
@@ -206,7 +231,7 @@ static bool rewrite(int *fd, struct index *index, struct space_row *row, struct 
     if (ok && (ok = store_begin(&tx, index->store, err))) {
         ok = store_pack_vectors(tx, row->space, err);
         if (ok)
-            ok = store_commit(tx, err);
+            *in_doubt = !(ok = store_commit(tx, err));
         else
             store_rollback(tx);
     }
@@ -254,15 +279,23 @@ static bool look_again(struct space_row *row, struct index *index, struct error 
 static bool open_file(int *fd, struct index *index, struct space_row *row, const char *path,
                       struct error *err) {
     int64_t bytes = (int64_t)row->dim * (int64_t)sizeof(float), size = 0;
+    bool fine = true;
     *fd = open(path, O_RDWR | O_CLOEXEC);
     if (*fd < 0 && errno != ENOENT)
         return error_set_errno(err, errno, "%s", path);
-    if (*fd >= 0 && !has_header(*fd, row->dim)) {
-        if (row->end > 0)
-            log_warn("%s is not a file of vectors of %d dimensions; it is made anew", path,
-                     row->dim);
+    if (*fd >= 0 && (!file_bytes(&size, *fd, path, err) ||
+                     !check_header(&fine, *fd, row->dim, path, size, err)))
+        return false;
+    if (!fine) {
+        char *aside;
         close(*fd);
         *fd = -1;
+        if (!index_set_aside(&aside, index, path, "damaged", err))
+            return false;
+        log_warn("%s is not a file of vectors of %d dimensions; it is kept as %s, and another is "
+                 "begun",
+                 path, row->dim, path_name(aside));
+        mem_free(aside);
     }
     if (*fd < 0 && !make_file(fd, index, path, row->dim, err))
         return false;
@@ -288,7 +321,11 @@ bool index_space_open(struct index_space **out, struct index *index, const struc
     bool ok = open_file(&fd, index, &row, path, err);
     if (ok && is_mostly_dead(&row)) {
         struct error why;
-        if (!rewrite(&fd, index, &row, &why))
+        bool in_doubt = false;
+        ok = rewrite(&fd, &in_doubt, index, &row, &why) || !in_doubt;
+        if (!ok)
+            *err = why;
+        else if (row.generation == given->generation)
             log_warn("vectors of %s could not be rewritten: %s", row.name, why.text);
     }
     mem_free(path);

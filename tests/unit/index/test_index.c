@@ -392,8 +392,63 @@ static void a_foreign_or_missing_file_is_made_anew(void **state) {
         assert_int_equal(facts_of(f, 0).n_items, 0);
         assert_int_equal(size_of(path), 16);
     }
+    /* What was there is kept. */
+    static const struct {
+        const char *suffix;
+        size_t len;
+    } kept[] = {{"damaged", 0}, {"damaged-2", 5}, {"damaged-3", 5}};
+    for (size_t i = 0; i < BASE_COUNT(kept); i++)
+        assert_int_equal(
+            size_of(arena_printf(f->arena, "%s.%s", file_of(f, space, 1), kept[i].suffix)),
+            kept[i].len);
     put(f, space, 1, ITEM_CHUNK, 1, 1);
     assert_string_equal(found(f, space, ITEM_CHUNK, 9, NULL), "1:0=8");
+}
+
+/* A file that cannot be read is no reason to give up what rows name. */
+static void an_unreadable_file_keeps_its_rows(void **state) {
+    struct fixture *f = *state;
+    int space = space_of(f, "s", false);
+    put(f, space, 1, ITEM_CHUNK, 2, 1);
+    index_close(f->index);
+    f->index = NULL;
+    const char *path = file_of(f, space, 1), *away = arena_printf(f->arena, "%s.away", path);
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_false(index_open(&f->index, f->store, f->dir, &err));
+    assert_int_equal(err.kind, ERROR_IO);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rename(away, path), 0);
+    must(index_open(&f->index, f->store, f->dir, &err));
+    assert_string_equal(found(f, space, ITEM_CHUNK, 9, NULL), "1:1=16 1:0=8");
+}
+
+/* The database is gone, its files are there: a new one takes none of them. */
+static void files_of_a_lost_database_are_kept(void **state) {
+    struct fixture *f = *state;
+    int space = space_of(f, "s", false);
+    put(f, space, 1, ITEM_CHUNK, 2, 1);
+    const char *path = file_of(f, space, 1), *later = file_of(f, space, 3);
+    const char *other = file_of(f, space + 1, 1);
+    index_close(f->index);
+    store_close(f->store);
+    f->index = NULL;
+    f->store = NULL;
+    static const char *const names[] = {"docusearch.db", "docusearch.db-wal", "docusearch.db-shm"};
+    for (size_t i = 0; i < BASE_COUNT(names); i++)
+        unlink(arena_printf(f->arena, "%s/%s", f->dir, names[i]));
+    must(file_write_durable(later, "later", 5, &err));
+    must(file_write_durable(other, "other", 5, &err));
+    reopen(f);
+    assert_int_equal(size_of(path), 16 + 2 * DIM * 4); /* nobody has asked for a space */
+    assert_int_equal(space_of(f, "new", false), space);
+    assert_int_equal(size_of(path), 16);
+    reopen(f);
+    assert_int_equal(size_of(arena_printf(f->arena, "%s.lost", path)), 16 + 2 * DIM * 4);
+    assert_int_equal(size_of(arena_printf(f->arena, "%s.lost", later)), 5);
+    assert_int_equal(size_of(other), 5);
+    put(f, space, 1, ITEM_CHUNK, 1, 3);
+    assert_string_equal(found(f, space, ITEM_CHUNK, 9, NULL), "1:0=24");
 }
 
 static void dead_bytes_are_given_back(void **state) {
@@ -501,6 +556,8 @@ int main(void) {
         TEST(only_read_documents_have_vectors),
         TEST(a_short_file_loses_only_what_it_lacks),
         TEST(a_foreign_or_missing_file_is_made_anew),
+        TEST(an_unreadable_file_keeps_its_rows),
+        TEST(files_of_a_lost_database_are_kept),
         TEST(dead_bytes_are_given_back),
         TEST(several_documents_are_written_at_once),
     };
