@@ -121,33 +121,44 @@ const struct gemm_kernel *cpu_gemm_kernel(unsigned features, enum precision prec
     return fp32 ? &cpu_gemm_plain_fp32 : bf16 ? &cpu_gemm_plain_bf16 : &cpu_gemm_plain_int8;
 }
 
-struct row_tables {
-    unsigned features;
-    struct gemm_rows rows;
-};
+/* Filled each at its first use, for the kernels' files may not be entered on lesser processors. */
+static struct gemm_rows plain_rows;
+
+static void fill_plain(void) {
+    cpu_gemm_rows_plain(&plain_rows);
+}
+
+#if defined(__x86_64__)
+
+static struct gemm_rows avx512_rows, avx512_bf16_rows;
+
+static void fill_avx512(void) {
+    cpu_gemm_rows_avx512(&avx512_rows);
+}
+
+static void fill_avx512_bf16(void) {
+    cpu_gemm_rows_avx512(&avx512_bf16_rows);
+    cpu_gemm_rows_avx512_bf16(&avx512_bf16_rows);
+}
+
+#endif
 
 const struct gemm_rows *cpu_gemm_rows(unsigned features) {
-    static struct gemm_rows tables[3];
-    static atomic_bool filled[3];
-    (void)features;
-    int level = 0;
+    static pthread_once_t plain = PTHREAD_ONCE_INIT;
 #if defined(__x86_64__)
-    if (features & CPU_AVX512)
-        level = features & CPU_AVX512_BF16 ? 2 : 1;
-#endif
-    if (!atomic_load_explicit(&filled[level], memory_order_acquire)) {
-        struct gemm_rows rows;
-        cpu_gemm_rows_plain(&rows);
-#if defined(__x86_64__)
-        if (level >= 1)
-            cpu_gemm_rows_avx512(&rows);
-        if (level >= 2)
-            cpu_gemm_rows_avx512_bf16(&rows);
-#endif
-        tables[level] = rows;
-        atomic_store_explicit(&filled[level], true, memory_order_release);
+    static pthread_once_t avx512 = PTHREAD_ONCE_INIT, avx512_bf16 = PTHREAD_ONCE_INIT;
+    if (features & CPU_AVX512 && features & CPU_AVX512_BF16) {
+        pthread_once(&avx512_bf16, fill_avx512_bf16);
+        return &avx512_bf16_rows;
     }
-    return &tables[level];
+    if (features & CPU_AVX512) {
+        pthread_once(&avx512, fill_avx512);
+        return &avx512_rows;
+    }
+#endif
+    (void)features;
+    pthread_once(&plain, fill_plain);
+    return &plain_rows;
 }
 
 /* ---- one product ---------------------------------------------------------------------------- */
