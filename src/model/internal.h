@@ -178,11 +178,14 @@ enum { PACKED_SAMPLES = 4 };
 /* NULL in *out and true when there is none that can be used. */
 void packed_open(struct packed **out, const char *dir, const char key[SHA256_HEX + 1],
                  const size_t *sizes, int n);
-/* In memory, to be filled. */
-bool packed_new(struct packed **out, const size_t *sizes, int n, struct error *err);
+/* To be filled: in memory, or, where room_bytes (-1: not known) are too few, in the part file of
+ * dir. dir NULL: in memory only. ERROR_LIMIT out_of_memory, the text saying how much it needs. */
+bool packed_new(struct packed **out, const char *dir, const char key[SHA256_HEX + 1],
+                const size_t *sizes, int n, int64_t room_bytes, struct error *err);
 void *packed_at(const struct packed *packed, int i);
-/* Begins to write it to disk, in a thread of low priority; what hinders it is only logged. */
-void packed_keep(struct packed *packed, const char *dir, const char key[SHA256_HEX + 1]);
+/* Of one that was filled, with a dir: begins to write it to disk, in a thread of low priority; what
+ * hinders it is only logged. */
+void packed_keep(struct packed *packed);
 void packed_close(struct packed *packed); /* after the writing has ended; NULL is fine */
 
 /* ---- families ------------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* packed: a model's weights in the device's own layout, in memory as in the file that keeps them.
  *
  * The first start packs into memory and is ready; a thread of low priority then writes that memory
- * out. Every later start maps the file. Invariants of the file, whose layout is in internal.h:
+ * out. Where there is no room in memory, it packs into the file that is to be, mapped. Every later
+ * start maps the file. Invariants of the file, whose layout is in internal.h:
  *
  *  1. <key>.weights is whole: it was synced before it got its name;
  *  2. what it holds is a function of its key, so it is never changed, only made or removed;
@@ -30,13 +31,15 @@ enum {
     WEIGHTS_MAX = 100000,
 };
 static const size_t bytes_max = (size_t)1 << 42;
-static const int64_t spare_bytes = 256 << 20; /* of a disk, that are left to others */
+static const int64_t spare_bytes = 256 << 20;  /* of memory and disk, that are left to others */
+static const size_t ask_from_bytes = 16 << 20; /* of memory: less is not asked after */
 
 struct packed {
     char *base;
     size_t total;
     int n;
     size_t *offsets, *sizes;
+    int part_fd; /* base is this part, mapped; -1: it is memory, or a file that has its name */
     /* the writer's */
     struct thread *writer;
     char *dir;
@@ -68,6 +71,7 @@ static struct packed *lay_out(const size_t *sizes, int n) {
     if (n > WEIGHTS_MAX)
         n = WEIGHTS_MAX;
     packed->n = n;
+    packed->part_fd = -1;
     packed->offsets = mem_alloc((size_t)n * sizeof *packed->offsets);
     packed->sizes = mem_alloc((size_t)n * sizeof *packed->sizes);
     packed->total = page_up(header_bytes(n));
@@ -174,23 +178,94 @@ void packed_open(struct packed **out, const char *dir, const char key[SHA256_HEX
     mem_free(path);
 }
 
-bool packed_new(struct packed **out, const size_t *sizes, int n, struct error *err) {
-    struct packed *packed = lay_out(sizes, n);
-    void *base = MAP_FAILED;
-    *out = NULL;
-    if (packed->total < bytes_max && packed->n == n)
-        base = mmap(NULL, packed->total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                    0);
-    if (base == MAP_FAILED) {
-        error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for %zu MB of weights",
-                       packed->total >> 20);
-        packed_close(packed);
+/* The part may be gone, or another's, once it is ours: its last holder gave it its name. */
+static bool is_still_there(int fd, const char *path) {
+    struct stat ours, theirs;
+    return fstat(fd, &ours) == 0 && stat(path, &theirs) == 0 && ours.st_ino == theirs.st_ino &&
+           ours.st_dev == theirs.st_dev;
+}
+
+/* An empty <key>.weights.part that nobody else writes; *fd -1 where another process does. */
+static bool open_part(int *fd, const struct packed *packed, struct error *err) {
+    int64_t left = 0;
+    *fd = -1;
+    if (!dir_make(packed->dir, err) || !disk_free_bytes(&left, packed->dir, err))
         return false;
-    }
+    if (left < (int64_t)packed->total + spare_bytes)
+        return error_set_code(err, ERROR_IO, "disk_full", "%s has %lld MB left, %zu MB are needed",
+                              packed->dir, (long long)(left >> 20), packed->total >> 20);
+    char *part = mem_printf("%s/%s.weights.part", packed->dir, packed->key);
+    int got = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    bool ok = got >= 0 || error_set_errno(err, errno, "%s", part);
+    bool ours = ok && flock(got, LOCK_EX | LOCK_NB) == 0 && is_still_there(got, part);
+    if (ours && ftruncate(got, 0) != 0)
+        ok = error_set_errno(err, errno, "%s", part);
+    mem_free(part);
+    if (ok && ours)
+        *fd = got;
+    else if (got >= 0)
+        close(got);
+    return ok;
+}
+
+static void drop_part(const struct packed *packed, int fd) {
+    char *part = mem_printf("%s/%s.weights.part", packed->dir, packed->key);
+    unlink(part); /* before the lock goes with the descriptor */
+    close(fd);
+    mem_free(part);
+}
+
+static void map_memory(struct packed *packed) {
+    void *base = mmap(NULL, packed->total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                      0);
+    if (base == MAP_FAILED)
+        return;
     packed->base = base;
 #ifdef MADV_HUGEPAGE
     madvise(base, packed->total, MADV_HUGEPAGE);
 #endif
+}
+
+/* Every byte of the part is given its place on the disk first: a mapped file that meets a full disk
+ * later ends the process. */
+static void map_part(struct packed *packed) {
+    struct error err;
+    int fd = -1;
+    if (!open_part(&fd, packed, &err)) {
+        log_warn("packed weights find no room on the disk either: %s", err.text);
+        return;
+    }
+    void *base = MAP_FAILED;
+    if (fd >= 0 && posix_fallocate(fd, 0, (off_t)packed->total) == 0)
+        base = mmap(NULL, packed->total, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base != MAP_FAILED) {
+        packed->base = base;
+        packed->part_fd = fd;
+    } else if (fd >= 0) {
+        drop_part(packed, fd);
+    }
+}
+
+bool packed_new(struct packed **out, const char *dir, const char key[SHA256_HEX + 1],
+                const size_t *sizes, int n, int64_t room_bytes, struct error *err) {
+    struct packed *packed = lay_out(sizes, n);
+    *out = NULL;
+    memcpy(packed->key, key, sizeof packed->key);
+    packed->dir = dir ? mem_strdup(dir) : NULL;
+    bool possible = packed->total < bytes_max && packed->n == n;
+    bool fits = room_bytes < 0 || packed->total < ask_from_bytes ||
+                (int64_t)packed->total + spare_bytes <= room_bytes;
+    if (possible && fits)
+        map_memory(packed);
+    else if (possible && dir)
+        map_part(packed);
+    if (!packed->base) {
+        error_set_code(err, ERROR_LIMIT, "out_of_memory",
+                       "its weights need %zu MB of memory, and %lld MB are left",
+                       packed->total >> 20, (long long)(room_bytes < 0 ? 0 : room_bytes >> 20));
+        packed_close(packed);
+        return false;
+    }
     *out = packed;
     return true;
 }
@@ -201,22 +276,26 @@ void *packed_at(const struct packed *packed, int i) {
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static bool should_stop(struct packed *packed) {
+static bool stopped(struct packed *packed, struct error *err) {
     long long stop_ms = atomic_load(&packed->stop_ms);
-    return stop_ms && time_mono_ms() > stop_ms;
+    return stop_ms && time_mono_ms() > stop_ms &&
+           !error_set(err, ERROR_CONFLICT, "the model was closed meanwhile");
 }
 
-static bool write_all(struct packed *packed, int fd, struct error *err) {
-    size_t len = header_bytes(packed->n), at, synced = 0;
+static void put_header(struct packed *packed) {
+    size_t len = header_bytes(packed->n);
     unsigned char *header = mem_alloc(len);
     write_header(header, packed, packed->key, packed->base);
     memcpy(packed->base, header, len); /* the first page is nobody's weight */
     mem_free(header);
+}
+
+static bool write_all(struct packed *packed, int fd, struct error *err) {
+    size_t at, synced = 0;
     for (at = 0; at < packed->total; at += WRITE_BYTES) {
         size_t left = packed->total - at;
-        if (should_stop(packed))
-            return error_set(err, ERROR_CONFLICT, "the model was closed meanwhile");
-        if (!fd_write_all(fd, packed->base + at, left < WRITE_BYTES ? left : WRITE_BYTES, err))
+        if (stopped(packed, err) ||
+            !fd_write_all(fd, packed->base + at, left < WRITE_BYTES ? left : WRITE_BYTES, err))
             return false;
         if (at - synced >= SYNC_BYTES && fdatasync(fd) != 0)
             return error_set_errno(err, errno, "packed weights");
@@ -226,43 +305,42 @@ static bool write_all(struct packed *packed, int fd, struct error *err) {
     return fsync(fd) == 0 || error_set_errno(err, errno, "packed weights");
 }
 
-/* The part may be gone, or another's, once it is ours: its last holder gave it its name. */
-static bool is_still_there(int fd, const char *path) {
-    struct stat ours, theirs;
-    return fstat(fd, &ours) == 0 && stat(path, &theirs) == 0 && ours.st_ino == theirs.st_ino &&
-           ours.st_dev == theirs.st_dev;
+/* The same of weights that were packed into the part itself. */
+static bool sync_all(struct packed *packed, int fd, struct error *err) {
+    for (size_t at = 0; at < packed->total; at += SYNC_BYTES) {
+        size_t left = packed->total - at;
+        if (stopped(packed, err))
+            return false;
+        if (msync(packed->base + at, left < SYNC_BYTES ? left : SYNC_BYTES, MS_SYNC) != 0)
+            return error_set_errno(err, errno, "packed weights");
+    }
+    return fsync(fd) == 0 || error_set_errno(err, errno, "packed weights");
+}
+
+static bool give_name(const struct packed *packed, struct error *err) {
+    char *path = mem_printf("%s/%s.weights", packed->dir, packed->key);
+    char *part = mem_printf("%s.part", path);
+    bool ok = rename(part, path) == 0 || error_set_errno(err, errno, "%s", path);
+    mem_free(part);
+    mem_free(path);
+    return ok && dir_sync(packed->dir, err);
 }
 
 static bool keep(struct packed *packed, struct error *err) {
-    int64_t left = 0;
-    if (!dir_make(packed->dir, err) || !disk_free_bytes(&left, packed->dir, err))
+    int fd = packed->part_fd;
+    bool mapped = fd >= 0;
+    if (!mapped && !open_part(&fd, packed, err))
         return false;
-    if (left < (int64_t)packed->total + spare_bytes)
-        return error_set_code(err, ERROR_IO, "disk_full", "%s has %lld MB left, %zu MB are needed",
-                              packed->dir, (long long)(left >> 20), packed->total >> 20);
-    char *path = mem_printf("%s/%s.weights", packed->dir, packed->key);
-    char *part = mem_printf("%s.part", path);
-    int fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    bool ok;
-    if (fd < 0) {
-        ok = error_set_errno(err, errno, "%s", part);
-    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0 || !is_still_there(fd, part)) {
-        ok = true; /* another process writes, or just wrote, the same bytes */
-    } else {
-        ok = ftruncate(fd, 0) == 0 ? write_all(packed, fd, err)
-                                   : error_set_errno(err, errno, "%s", part);
-        if (ok && rename(part, path) != 0)
-            ok = error_set_errno(err, errno, "%s", path);
-        if (ok)
-            ok = dir_sync(packed->dir, err);
-        else
-            unlink(part);
-    }
-    if (fd >= 0)
+    if (fd < 0)
+        return true; /* another process writes, or just wrote, the same bytes */
+    put_header(packed);
+    packed->part_fd = -1;
+    if ((mapped ? sync_all : write_all)(packed, fd, err) && give_name(packed, err)) {
         close(fd);
-    mem_free(part);
-    mem_free(path);
-    return ok;
+        return true;
+    }
+    drop_part(packed, fd);
+    return false;
 }
 
 static void run_writer(void *arg) {
@@ -275,10 +353,8 @@ static void run_writer(void *arg) {
         log_warn("packed weights are not kept on disk: %s", err.text);
 }
 
-void packed_keep(struct packed *packed, const char *dir, const char key[SHA256_HEX + 1]) {
+void packed_keep(struct packed *packed) {
     struct error err;
-    packed->dir = mem_strdup(dir);
-    memcpy(packed->key, key, sizeof packed->key);
     if (!thread_start(&packed->writer, "packed weights", run_writer, packed, &err))
         log_warn("packed weights are not kept on disk: %s", err.text);
 }
@@ -288,6 +364,8 @@ void packed_close(struct packed *packed) {
         return;
     atomic_store(&packed->stop_ms, time_mono_ms() + CLOSE_WAIT_MS);
     thread_join(packed->writer);
+    if (packed->part_fd >= 0)
+        drop_part(packed, packed->part_fd);
     if (packed->base)
         munmap(packed->base, packed->total);
     mem_free(packed->offsets);

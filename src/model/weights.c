@@ -495,8 +495,11 @@ static bool check_table(const struct checkpoint_tensor *tensor, struct error *er
     return ok;
 }
 
-static bool pack_all(struct weights *weights, const size_t *sizes, struct error *err) {
-    if (!packed_new(&weights->packed, sizes, weights->n_linears, err))
+static bool pack_all(struct weights *weights, const char key[SHA256_HEX + 1], const size_t *sizes,
+                     struct error *err) {
+    const struct model *model = weights->model;
+    if (!packed_new(&weights->packed, model->packed_dir, key, sizes, weights->n_linears,
+                    device_room_bytes(model->device), err))
         return false;
     for (int i = 0; i < weights->n_linears; i++) {
         if (!model_goes_on(weights->model, err) ||
@@ -560,9 +563,9 @@ bool weights_finish(struct weights *weights, struct error *err) {
     if (model->packed_dir)
         packed_open(&weights->packed, model->packed_dir, key, sizes, weights->n_linears);
     model->info.packed_from_disk = weights->packed != NULL;
-    bool ok = weights->packed || pack_all(weights, sizes, err);
+    bool ok = weights->packed || pack_all(weights, key, sizes, err);
     if (ok && model->packed_dir && !model->info.packed_from_disk)
-        packed_keep(weights->packed, model->packed_dir, key);
+        packed_keep(weights->packed);
     mem_free(sizes);
     return ok && open_weights(weights, err);
 }

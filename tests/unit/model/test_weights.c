@@ -551,6 +551,46 @@ static void test_packed(void **state) {
     made_remove(dir);
 }
 
+/* Without room in memory the part on disk takes the weights; without either they are refused. */
+static void test_no_room(void **state) {
+    (void)state;
+    enum { BIG = 20 << 20, LAST = 1000 };
+    static const size_t sizes[] = {BIG, LAST};
+    const int64_t room = 1 << 20;
+    char *dir = made_dir(), key[SHA256_HEX + 1];
+    struct packed *packed = NULL;
+    struct error err = {0};
+    sha256_hex(key, "a key", 5);
+    assert_false(packed_new(&packed, NULL, key, sizes, 2, room, &err));
+    assert_int_equal(err.kind, ERROR_LIMIT);
+    assert_string_equal(err.code, "out_of_memory");
+    assert_non_null(strstr(err.text, "20 MB"));
+    /* One that was never filled leaves nothing. */
+    assert_true(packed_new(&packed, dir, key, sizes, 2, room, &err));
+    packed_close(packed);
+    assert_null(only(dir, ".part"));
+    for (int in_memory = 0; in_memory < 2; in_memory++) {
+        assert_true(packed_new(&packed, dir, key, sizes, 2, in_memory ? -1 : room, &err));
+        char *part = only(dir, ".part");
+        assert_int_equal(part != NULL, !in_memory);
+        mem_free(part);
+        memset(packed_at(packed, 0), 'x', BIG);
+        memset(packed_at(packed, 1), 'y', LAST);
+        packed_keep(packed);
+        packed_close(packed);
+        assert_null(only(dir, ".part"));
+        packed_open(&packed, dir, key, sizes, 2);
+        assert_non_null(packed);
+        assert_int_equal(((const char *)packed_at(packed, 0))[BIG - 1], 'x');
+        assert_int_equal(((const char *)packed_at(packed, 1))[LAST - 1], 'y');
+        packed_close(packed);
+        char *file = only(dir, ".weights");
+        assert_int_equal(unlink(file), 0);
+        mem_free(file);
+    }
+    made_remove(dir);
+}
+
 /* Other weights under the same name, though as long and as old, are never taken for those packed.
  */
 static void test_changed(void **state) {
@@ -607,7 +647,8 @@ int main(void) {
         cmocka_unit_test(test_too_many_columns), cmocka_unit_test(test_names),
         cmocka_unit_test(test_adapter),          cmocka_unit_test(test_adapters_refused),
         cmocka_unit_test(test_loud_channels),    cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_changed),          cmocka_unit_test(test_not_kept),
+        cmocka_unit_test(test_no_room),          cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_not_kept),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
