@@ -108,6 +108,7 @@ bool index_open(struct index **out, struct store *store, const char *data_dir, s
     index->dir = mem_printf("%s/vectors", data_dir);
     lock_init(&index->making, LOCK_READ);
     lock_init(&index->lock, LOCK_STORE);
+    cond_init(&index->scan_ended);
     bool ok = dir_make(index->dir, err) && dir_sync(data_dir, err) &&
               store_list_spaces(&rows, &n, arena, store, err);
     for (int i = 0; i < n && ok; i++) {
@@ -138,6 +139,7 @@ void index_close(struct index *index) {
         }
         index_space_close(space);
     }
+    cond_fini(&index->scan_ended);
     lock_fini(&index->making);
     lock_fini(&index->lock);
     mem_free(index->dir);

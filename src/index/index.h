@@ -68,7 +68,8 @@ struct index_hit {
     double score; /* dot product; late: MaxSim */
 };
 /* The best limit items of the kind, best first, ties by doc_id and item. query: n_query vectors of
- * the space's dim. *n_scored: how many were looked at. Any thread. */
+ * the space's dim. *n_scored: how many were looked at. ERROR_IO vectors_cut: the file lost its end
+ * under the open index. Any thread; waits while two others search. */
 bool index_search(struct index_hit **out, int *n, int64_t *n_scored, struct arena *arena,
                   struct index *index, int space, enum item_kind kind, const float *query,
                   int n_query, const struct search_filter *filter, int limit, struct error *err);

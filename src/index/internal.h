@@ -32,6 +32,8 @@ struct index {
     struct lock making; /* LOCK_READ: one space is made at a time */
     struct lock lock; /* LOCK_STORE: the list, ends and maps; the store is never called under it */
     struct index_space *spaces;
+    int n_scans; /* under the lock */
+    struct signal_cond scan_ended;
 };
 
 struct index_space *index_space_numbered(struct index *index, int number);

@@ -1,14 +1,28 @@
 /* The nearest by looking at all of them: every row that the filter lets through is scored where its
- * vectors lie in the mapped file, and a heap keeps the best. */
+ * vectors lie in the mapped file, and a heap keeps the best.
+ *
+ * A scan holds one of the store's few readers from its first row to its last, so that only
+ * MAX_SCANS run at a time and others wait. */
 #include "index/internal.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define LANES 16
+#define MAX_SCANS 2
+#define LOOK_ROWS 256 /* between two looks at the file's length */
 
 struct scan {
+    const struct index *index;
+    const struct index_space *space;
     const struct index_map *map;
+    int64_t n_there; /* vectors that the file holds */
+    int n_unlooked;  /* rows since it was asked */
+    struct error *err;
+    bool failed;
     int64_t vector_bytes, end; /* end: vectors that the map holds */
     enum item_kind kind;
     int dim, n_query;
@@ -76,11 +90,39 @@ static void offer(struct scan *scan, const struct index_hit *hit) {
     heap[i] = *hit;
 }
 
+static bool look_at_file(struct scan *scan) {
+    struct stat info;
+    scan->n_unlooked = 0;
+    scan->failed = fstat(scan->space->fd, &info) != 0;
+    if (scan->failed)
+        return error_set_errno(scan->err, errno, "the vectors of %s", scan->space->name);
+    scan->n_there = (info.st_size - INDEX_HEADER_BYTES) / scan->vector_bytes;
+    return true;
+}
+
+/* Bytes past a file's end are mapped, and kill who touches them: a file that others cut short is
+ * found out first. */
+static bool check_there(struct scan *scan, int64_t end) {
+    if ((++scan->n_unlooked > LOOK_ROWS || end > scan->n_there) && !look_at_file(scan))
+        return false;
+    scan->failed = end > scan->n_there;
+    if (!scan->failed)
+        return true;
+    char *path = index_file_name(scan->index, scan->space->number, scan->space->generation);
+    error_set_code(scan->err, ERROR_IO, "vectors_cut",
+                   "%s was cut short: it holds %" PRId64 " vectors, and more are in use", path,
+                   scan->n_there);
+    mem_free(path);
+    return false;
+}
+
 static bool score_row(void *ctx, const char *doc_id, const struct vector_row *row) {
     struct scan *scan = ctx;
     /* A row that the file does not bear out: of a damaged database. */
     if (row->n < 1 || row->first < 0 || row->first > scan->end - row->n || !*doc_id)
         return true;
+    if (!check_there(scan, row->first + row->n))
+        return false;
     const float *vectors = (const float *)(const void *)(scan->map->base + INDEX_HEADER_BYTES +
                                                          row->first * scan->vector_bytes);
     struct index_hit hit = {.kind = scan->kind, .item = row->item};
@@ -93,6 +135,21 @@ static bool score_row(void *ctx, const char *doc_id, const struct vector_row *ro
         offer(scan, &hit);
     }
     return true;
+}
+
+static void begin_scan(struct index *index) {
+    lock_take(&index->lock);
+    while (index->n_scans >= MAX_SCANS)
+        cond_wait(&index->scan_ended, &index->lock, -1);
+    index->n_scans++;
+    lock_drop(&index->lock);
+}
+
+static void end_scan(struct index *index) {
+    lock_take(&index->lock);
+    index->n_scans--;
+    cond_wake_all(&index->scan_ended);
+    lock_drop(&index->lock);
 }
 
 bool index_search(struct index_hit **out, int *n, int64_t *n_scored, struct arena *arena,
@@ -116,7 +173,10 @@ bool index_search(struct index_hit **out, int *n, int64_t *n_scored, struct aren
         return true;
     if (!index_map(&map, index, space, end, err))
         return false;
-    struct scan scan = {.map = map,
+    struct scan scan = {.index = index,
+                        .space = space,
+                        .map = map,
+                        .err = err,
                         .vector_bytes = index_vector_bytes(space),
                         .end = end,
                         .kind = kind,
@@ -126,8 +186,11 @@ bool index_search(struct index_hit **out, int *n, int64_t *n_scored, struct aren
                         .query = query,
                         .limit = limit};
     scan.best = arena_alloc(arena, (size_t)limit * sizeof *scan.best);
+    begin_scan(index);
     bool ok = store_visit_vectors(index->store, space->number, (enum vector_kind)kind, filter,
-                                  score_row, &scan, err);
+                                  score_row, &scan, err) &&
+              !scan.failed;
+    end_scan(index);
     index_unmap(index, map);
     if (!ok)
         return false;

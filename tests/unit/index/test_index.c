@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -480,6 +481,41 @@ static void dead_bytes_are_given_back(void **state) {
     assert_string_equal(found(f, space, ITEM_CHUNK, 1, NULL), "30:0=800");
 }
 
+/* Cut under the open index: an error that names the file, not the end of the program. */
+static void a_file_that_is_cut_while_open_is_an_error(void **state) {
+    struct fixture *f = *state;
+    int space = space_of(f, "s", false), other = space_of(f, "o", false);
+    float *many = mem_alloc(sizeof(float) * DIM * 3000);
+    struct index_writer *writer;
+    put(f, other, 2, ITEM_CHUNK, 1, 1);
+    put(f, space, 3, ITEM_CHUNK, 1, 1);
+    must(index_writer_open(&writer, f->index, space, id_of(f, 1), &err));
+    must(index_writer_add(writer, ITEM_PAGE, 1, many, 3000, &err));
+    struct store_tx *tx = begin_reading(f, 1, 1);
+    must(index_writer_commit(writer, tx, &err));
+    must(store_commit(tx, &err));
+    index_writer_free(writer);
+    mem_free(many);
+    assert_string_equal(found(f, space, ITEM_PAGE, 9, NULL), "1:1=0");
+    const char *path = file_of(f, space, 1);
+    int64_t size = size_of(path);
+    assert_int_equal(truncate(path, 16 + DIM * 4), 0);
+    float ones[DIM] = {1};
+    struct index_hit *hits;
+    int n;
+    int64_t n_scored;
+    for (int i = 0; i < 3; i++) {
+        assert_false(index_search(&hits, &n, &n_scored, f->arena, f->index, space, ITEM_PAGE, ones,
+                                  1, NULL, 9, &err));
+        assert_int_equal(err.kind, ERROR_IO);
+        assert_non_null(strstr(err.text, path_name(path)));
+    }
+    assert_string_equal(found(f, space, ITEM_CHUNK, 9, NULL), "3:0=8");
+    assert_string_equal(found(f, other, ITEM_CHUNK, 9, NULL), "2:0=8");
+    assert_int_equal(truncate(path, size), 0);
+    assert_string_equal(found(f, space, ITEM_PAGE, 9, NULL), "1:1=0");
+}
+
 /* ---- several at once ------------------------------------------------------------------------ */
 
 struct racer {
@@ -543,6 +579,72 @@ static void several_documents_are_written_at_once(void **state) {
     assert_int_equal(facts_of(f, 0).dead_bytes, 0);
 }
 
+#define WIDE 4000 /* vectors an item of the long scans */
+
+static atomic_bool enough;
+
+static void search_on(void *arg) {
+    struct racer *racer = arg;
+    static float query[64 * DIM];
+    struct error why;
+    racer->ok = true;
+    while (racer->ok && !atomic_load(&enough)) {
+        struct arena *arena = arena_new(0);
+        struct index_hit *hits;
+        int n;
+        int64_t n_scored;
+        racer->ok = index_search(&hits, &n, &n_scored, arena, racer->f->index, racer->space,
+                                 ITEM_PAGE, query, 64, NULL, 5, &why) &&
+                    n == 5;
+        racer->n++;
+        arena_free(arena);
+    }
+}
+
+/* More searches at once than the store has readers leave some of them to others. */
+static void searches_leave_the_store_to_others(void **state) {
+    struct fixture *f = *state;
+    struct racer racers[12];
+    struct thread *threads[12];
+    int space = space_of(f, "late", true);
+    struct index_writer *writer;
+    float *vectors = mem_alloc(sizeof(float) * DIM * WIDE);
+    must(index_writer_open(&writer, f->index, space, id_of(f, 1), &err));
+    for (int i = 0; i < 40; i++)
+        must(index_writer_add(writer, ITEM_PAGE, i + 1, vectors, WIDE, &err));
+    struct store_tx *tx = begin_reading(f, 1, 1);
+    must(index_writer_commit(writer, tx, &err));
+    must(store_commit(tx, &err));
+    index_writer_free(writer);
+    mem_free(vectors);
+    atomic_store(&enough, false);
+    for (int i = 0; i < 12; i++) {
+        racers[i] = (struct racer){.f = f, .space = space};
+        must(thread_start(&threads[i], "search", search_on, &racers[i], &err));
+    }
+    int64_t longest_ms = 0;
+    for (int i = 0; i < 10; i++) {
+        time_sleep_ms(10);
+        int64_t begun_ms = time_mono_ms();
+        assert_int_equal(facts_of(f, 0).n_items, 40);
+        int64_t ms = time_mono_ms() - begun_ms;
+        longest_ms = ms > longest_ms ? ms : longest_ms;
+        lock_take(&f->index->lock);
+        assert_in_range(f->index->n_scans, 0, 2);
+        lock_drop(&f->index->lock);
+    }
+    atomic_store(&enough, true);
+    int n_done = 0;
+    for (int i = 0; i < 12; i++) {
+        thread_join(threads[i]);
+        assert_true(racers[i].ok);
+        n_done += racers[i].n;
+    }
+    assert_true(n_done >= 12);
+    print_message("longest question to the store: %lld ms\n", (long long)longest_ms);
+    assert_in_range(longest_ms, 0, 2000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -559,7 +661,9 @@ int main(void) {
         TEST(an_unreadable_file_keeps_its_rows),
         TEST(files_of_a_lost_database_are_kept),
         TEST(dead_bytes_are_given_back),
+        TEST(a_file_that_is_cut_while_open_is_an_error),
         TEST(several_documents_are_written_at_once),
+        TEST(searches_leave_the_store_to_others),
     };
     return cmocka_run_group_tests_name("index", tests, NULL, NULL);
 }
