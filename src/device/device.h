@@ -94,7 +94,8 @@ const char *weight_layout(const struct device *device, enum precision precision)
  * which weight_pack and weight_open answer ERROR_UNSUPPORTED with the number. */
 size_t weight_bytes(const struct device *device, const struct weight_shape *shape);
 /* Packs into out (weight_bytes of them, 64-byte aligned). INT8: one scale an output channel;
- * inputs are quantised a token at a time inside device_linear. */
+ * inputs are quantised a token at a time inside device_linear; a row whose scale would not be
+ * finite is ERROR_INPUT. */
 bool weight_pack(void *out, struct device *device, const struct weight_shape *shape,
                  const struct weight_source *sources, int n_sources, struct error *err);
 /* A weight over packed bytes that stay where they are and must outlive it (a mapped file), or, on

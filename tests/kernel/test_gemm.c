@@ -552,6 +552,34 @@ static void not_a_number(void **state) {
     }
 }
 
+/* Values that are finite, though sums of them are not, and one that is none. */
+static void rows_too_large(void **state) {
+    (void)state;
+    enum { K = 1024, N = 3 };
+    static const float larges[] = {3e38f, -3e38f, 1e38f, INFINITY, NAN};
+    struct weight_shape shape = {N, K, WEIGHT_STACK, PRECISION_INT8};
+    float *values = mem_alloc(sizeof *values * N * K);
+    struct matrix matrix = {values, K};
+    struct weight_source source = {N, K, give_row, &matrix};
+    void *out = mem_alloc(cpu_gemm_bytes(0, &shape));
+    for (size_t i = 0; i < BASE_COUNT(larges) * BASE_COUNT(sets); i++) {
+        int s = (int)(i % BASE_COUNT(sets));
+        if (!have(s))
+            continue;
+        fill(values, N, K, NORMAL);
+        for (int j = 0; j < 700; j += 10)
+            values[K + j] = larges[i / BASE_COUNT(sets)];
+        assert_false(cpu_gemm_pack(out, pools[s % 2], sets[s].features, &shape, &source, 1, &err));
+        assert_int_equal(err.kind, ERROR_INPUT);
+        assert_non_null(strstr(err.text, "not finite"));
+        for (int j = 0; j < 700; j += 10)
+            values[K + j] = 1e35f;
+        assert_true(cpu_gemm_pack(out, pools[s % 2], sets[s].features, &shape, &source, 1, &err));
+    }
+    mem_free(out);
+    mem_free(values);
+}
+
 static bool fail_row(void *ctx, int i, float *out, struct error *error) {
     memset(out, 0, *(int *)ctx * sizeof *out);
     return i < 20 || error_set(error, ERROR_INPUT, "row %d is not a row", i);
@@ -658,7 +686,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(long_and_tall),   cmocka_unit_test(contents),
         cmocka_unit_test(int8_extremes),   cmocka_unit_test(same_bytes),
         cmocka_unit_test(a_row_fails),     cmocka_unit_test(not_a_number),
-        cmocka_unit_test(one_sided_rows),
+        cmocka_unit_test(one_sided_rows),  cmocka_unit_test(rows_too_large),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cpu_pool_close(pools[0]);

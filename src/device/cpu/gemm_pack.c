@@ -3,6 +3,7 @@
 #include "device/cpu/gemm_internal.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -44,11 +45,14 @@ static int column_of(const struct packing *packing, int panel, int r) {
     return (panel % 2 * packing->layout.n_panels / 2 + panel / 2) * GEMM_ROWS + r;
 }
 
-static void convert_int8(struct packing *packing, uint8_t *units, const float *row, float *rotated,
-                         int column) {
+static bool convert_int8(struct packing *packing, uint8_t *units, const float *row, float *rotated,
+                         int column, struct error *err) {
     int n_units = packing->layout.n_units;
     float low, high;
     packing->rows->rotate(rotated, row, packing->shape->k, n_units, &low, &high);
+    if (!isfinite(low) || !isfinite(high))
+        return error_set(err, ERROR_INPUT, "a row of weights is not finite in int8: %g to %g",
+                         (double)low, (double)high);
     float most = high > -low ? high : -low;
     float factor = most > 1e-36f ? 127 / most : 0;
     packing->rows->to_int8(units, GEMM_UNIT, rotated, n_units, factor, 0);
@@ -59,6 +63,7 @@ static void convert_int8(struct packing *packing, uint8_t *units, const float *r
     /* Rotating weights and activations both has multiplied their product. */
     float product = (float)cpu_gemm_rotation(n_units);
     packing->column_scales[column] = factor > 0 ? most / 127 / product : 0;
+    return true;
 }
 
 static bool pack_panel(struct packing *packing, int panel, uint8_t *room, struct error *err) {
@@ -77,8 +82,8 @@ static bool pack_panel(struct packing *packing, int panel, uint8_t *room, struct
             packing->rows->to_fp32(units, GEMM_UNIT, row, k, n_units);
         else if (packing->shape->precision == PRECISION_BF16)
             packing->rows->to_bf16(units, GEMM_UNIT, row, k, n_units);
-        else
-            convert_int8(packing, units, row, rotated, column_of(packing, panel, r));
+        else if (!convert_int8(packing, units, row, rotated, column_of(packing, panel, r), err))
+            return false;
     }
     packing->rows->turn(packing->out + (size_t)panel * packing->layout.panel_bytes, room, n_units);
     return true;

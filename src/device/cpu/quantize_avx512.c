@@ -63,7 +63,7 @@ struct extremes {
 #define INLINE static inline __attribute__((always_inline))
 
 /* 128 elements, n of which are there. */
-INLINE void rotate_block(float *out, const float *in, int n, struct extremes *extremes) {
+INLINE void rotate_block(float *out, const float *in, int n) {
     __m512 x[VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++) {
@@ -88,8 +88,6 @@ INLINE void rotate_block(float *out, const float *in, int n, struct extremes *ex
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++)
         _mm512_storeu_ps(out + v * 16, x[v]);
-    /* What is not a number has spread over the whole block. */
-    extremes->nan |= _mm512_cmp_ps_mask(x[0], x[0], _CMP_UNORD_Q);
 }
 
 /* n blocks of 128, rotated each, among themselves. */
@@ -114,6 +112,7 @@ INLINE void rotate_blocks(float *x, int n, struct extremes *extremes) {
         for (int block = 0; block < n; block++) {
             extremes->low = _mm512_min_ps(extremes->low, part[block]);
             extremes->high = _mm512_max_ps(extremes->high, part[block]);
+            extremes->nan |= _mm512_cmp_ps_mask(part[block], part[block], _CMP_UNORD_Q);
             if (n > 1)
                 _mm512_storeu_ps(x + block * GEMM_ROTATION + i, part[block]);
         }
@@ -128,9 +127,9 @@ static void rotate(float *out, const float *in, int k, int n_units, float *low, 
 #pragma GCC unroll 8
             for (int v = 0; v < VECTORS; v++)
                 _mm_prefetch((const char *)(in + i + v * 16 + AHEAD), _MM_HINT_T0);
-            rotate_block(out + i, in + i, GEMM_ROTATION, &extremes);
+            rotate_block(out + i, in + i, GEMM_ROTATION);
         } else {
-            rotate_block(out + i, in + i, k - i, &extremes);
+            rotate_block(out + i, in + i, k - i);
         }
         int end = i + GEMM_ROTATION;
         if (end % together)
