@@ -1,8 +1,8 @@
 /* The public face of every device: names, the choice of one, and the checks of shapes before an
  * operation is handed to the device's table.
  *
- * Devices stand in one list, fastest first; "auto" takes the first that is there. One without an
- * opener is not built into this program. */
+ * Devices stand in one list, fastest first; "auto" takes the first that its probe finds there. One
+ * without a probe and an opener is not built into this program. */
 #include "device/internal.h"
 
 #include <assert.h>
@@ -36,30 +36,46 @@ bool precision_parse(enum precision *out, const char *name, struct error *err) {
 
 struct backend {
     const char *name;
-    bool (*open)(struct device **out, int n_threads, struct error *err); /* NULL: not built in */
+    bool (*probe)(char reason[96]); /* NULL, as open is: not built in */
+    bool (*open)(struct device **out, int n_threads, struct error *err);
 };
 
 static const struct backend backends[] = {
-    {"cuda", NULL},
-    {"mps", NULL},
-    {"vulkan", NULL},
-    {"cpu", cpu_device_open},
+    {"cuda", NULL, NULL},
+    {"mps", NULL, NULL},
+    {"vulkan", NULL, NULL},
+    {"cpu", cpu_device_probe, cpu_device_open},
 };
+
+static struct device_kind kind_of(const struct backend *backend) {
+    struct device_kind kind = {.name = backend->name, .built = backend->open != NULL};
+    if (kind.built)
+        kind.present = backend->probe(kind.reason);
+    else
+        snprintf(kind.reason, sizeof kind.reason, "not built in");
+    return kind;
+}
 
 bool device_open(struct device **out, const char *asked, int n_threads, struct error *err) {
     *out = NULL;
     assert(n_threads >= 0);
     bool any = !strcmp(asked, "auto");
     for (size_t i = 0; i < BASE_COUNT(backends); i++) {
-        if (any && backends[i].open)
-            return backends[i].open(out, n_threads, err);
-        if (strcmp(asked, backends[i].name) != 0)
+        if (!any && strcmp(asked, backends[i].name) != 0)
             continue;
-        if (!backends[i].open)
+        struct device_kind kind = kind_of(&backends[i]);
+        if (kind.present)
+            return backends[i].open(out, n_threads, err);
+        if (any)
+            continue;
+        if (!kind.built)
             return error_set_code(err, ERROR_DEVICE, "device_not_available",
                                   "device '%s' is not built into this program", asked);
-        return backends[i].open(out, n_threads, err);
+        return error_set_code(err, ERROR_DEVICE, "device_not_available",
+                              "device '%s' is not there: %s", asked, kind.reason);
     }
+    if (any)
+        return error_set_code(err, ERROR_DEVICE, "device_not_available", "no device is there");
     return error_set(err, ERROR_INPUT, "device '%s' is none of auto, mps, cuda, vulkan, cpu",
                      asked);
 }
@@ -99,14 +115,10 @@ bool device_check_precision(const struct device *device, enum precision precisio
 }
 
 int device_kinds(struct device_kind out[8]) {
-    int n = 0;
-    for (size_t i = 0; i < BASE_COUNT(backends); i++, n++) {
-        bool built = backends[i].open != NULL;
-        out[n] = (struct device_kind){.name = backends[i].name, .built = built, .present = built};
-        if (!built)
-            snprintf(out[n].reason, sizeof out[n].reason, "not built in");
-    }
-    return n;
+    _Static_assert(BASE_COUNT(backends) <= 8, "out holds all of them");
+    for (size_t i = 0; i < BASE_COUNT(backends); i++)
+        out[i] = kind_of(&backends[i]);
+    return BASE_COUNT(backends);
 }
 
 /* ---- tensors ---- */

@@ -73,6 +73,8 @@ struct device_ops {
     bool (*normalize)(struct tensor *out, const struct tensor *in, struct error *err);
 };
 
-bool cpu_device_open(struct device **out, int n_threads, struct error *err); /* cpu/cpu.c */
+/* cpu/cpu.c. A probe says whether the device is there, else why not, without opening it. */
+bool cpu_device_probe(char reason[96]);
+bool cpu_device_open(struct device **out, int n_threads, struct error *err);
 
 #endif

@@ -456,6 +456,11 @@ static enum precision best_precision(unsigned features) {
     return features & (CPU_AMX_BF16 | CPU_AVX512_BF16) ? PRECISION_BF16 : PRECISION_FP32;
 }
 
+bool cpu_device_probe(char reason[96]) {
+    (void)reason; /* it runs this */
+    return true;
+}
+
 bool cpu_device_open(struct device **out, int n_threads, struct error *err) {
     struct cpu_device *cpu = mem_alloc(sizeof *cpu);
     cpu->features = cpu_features();
