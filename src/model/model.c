@@ -199,12 +199,27 @@ static bool check_vectors(const struct embedding *embedding, int input_i, struct
     return true;
 }
 
+/* The inputs with their texts no longer than is read, so that memory and time go by max_tokens,
+ * whatever a text's length. */
+static struct model_input *cut_texts(const struct model *model, const struct model_input *inputs,
+                                     int n) {
+    size_t most = (size_t)model->info.max_tokens * MODEL_TEXT_BYTES_TOKEN;
+    struct model_input *cut = mem_alloc((size_t)n * sizeof *cut);
+    if (most < MODEL_TEXT_BYTES_LEAST)
+        most = MODEL_TEXT_BYTES_LEAST;
+    for (int i = 0; i < n; i++) {
+        cut[i] = inputs[i];
+        if (cut[i].kind != INPUT_IMAGE && cut[i].len > most)
+            cut[i].len = utf8_cut(cut[i].text, cut[i].len, most);
+    }
+    return cut;
+}
+
 bool model_embed(struct embedding *out, struct arena *arena, struct model *model,
                  const struct model_input *inputs, int n, const struct model_between *between,
                  struct error *err) {
-    enum { INPUTS_MAX = 4096 };
-    if (n > INPUTS_MAX)
-        return error_set(err, ERROR_LIMIT, "%d inputs at once, past %d", n, INPUTS_MAX);
+    if (n > MODEL_INPUTS_MAX)
+        return error_set(err, ERROR_LIMIT, "%d inputs at once, past %d", n, MODEL_INPUTS_MAX);
     memset(out, 0, (size_t)n * sizeof *out);
     for (int i = 0; i < n; i++) {
         assert(inputs[i].kind == inputs[0].kind);
@@ -218,11 +233,12 @@ bool model_embed(struct embedding *out, struct arena *arena, struct model *model
     }
     if (n == 0)
         return true;
-    if (!model->family->embed(out, arena, model->self, inputs, n, between, err))
-        return false;
-    for (int i = 0; i < n; i++) {
+    struct model_input *cut = cut_texts(model, inputs, n);
+    bool ok = model->family->embed(out, arena, model->self, cut, n, between, err);
+    mem_free(cut);
+    for (int i = 0; i < n && ok; i++) {
         if (!check_vectors(&out[i], i, err))
             return false;
     }
-    return true;
+    return ok;
 }

@@ -98,6 +98,15 @@ bool model_open(struct model **out, struct device *device, const struct model_op
 void model_close(struct model *model); /* NULL is fine */
 const struct model_info *model_info(const struct model *model);
 
+/* Of one call. A text is read to its first max_tokens × MODEL_TEXT_BYTES_TOKEN bytes, at least
+ * MODEL_TEXT_BYTES_LEAST and at most a mebibyte: up to there, but for a word that is cut in two,
+ * its tokens are those of the whole. What follows is not read, also where fewer than max_tokens
+ * came of it (blanks, very long words). Of those tokens the first max_tokens are taken. */
+enum {
+    MODEL_INPUTS_MAX = 4096, /* more: ERROR_LIMIT */
+    MODEL_TEXT_BYTES_TOKEN = 64,
+    MODEL_TEXT_BYTES_LEAST = 65536,
+};
 enum input_kind { INPUT_QUERY, INPUT_PASSAGE, INPUT_IMAGE };
 struct picture {
     const uint8_t *rgb; /* height rows of width pixels of 3 bytes */
@@ -105,7 +114,7 @@ struct picture {
 };
 struct model_input {
     enum input_kind kind;
-    const char *text; /* any bytes; invalid UTF-8 is U+FFFD */
+    const char *text; /* any bytes; invalid UTF-8 is U+FFFD; cut as above */
     size_t len;
     struct picture picture; /* INPUT_IMAGE */
 };

@@ -279,7 +279,7 @@ static void normalize_pieces(struct pieces *out, const struct tokenizer *self,
             pieces_add(out, piece->text, piece->len, piece->id, piece->first);
             continue;
         }
-        struct buf text = {.max = 2 * TOKENIZER_MAX_TEXT};
+        struct buf text = {.max = 16 * TOKENIZER_MAX_TEXT};
         struct piece whole = {.id = -1, .first = piece->first};
         normalizer_apply(&text, self->normalizer, &whole.first, piece->text, piece->len);
         whole.text = arena_strndup(out->arena, text.data, text.len);

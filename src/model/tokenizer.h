@@ -12,7 +12,7 @@
 #include "model/internal.h"
 
 #define TOKENIZER_MAX_FILE ((size_t)128 << 20)
-#define TOKENIZER_MAX_TEXT ((size_t)8 << 20) /* a longer text is read to here */
+#define TOKENIZER_MAX_TEXT ((size_t)1 << 20) /* a longer text is read to here */
 #define TOKENIZER_MAX_ID ((1 << 24) - 1)
 #define TOKENIZER_MAX_STEPS 64 /* of a sequence, and its depth */
 

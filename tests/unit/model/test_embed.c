@@ -355,12 +355,57 @@ static void test_not_finite(void **state) {
     made_remove(dir);
 }
 
+/* A text is read so far and no further, and time goes by that. */
+static void test_long_texts(void **state) {
+    (void)state;
+    char *dir = made_dir();
+    struct made made = {.seed = 5};
+    struct model_input inputs[5];
+    struct embedding out[5];
+    size_t n = (size_t)40 << 20, most = MODEL_TEXT_BYTES_LEAST, n_vector;
+    char *words = malloc(n), *late = malloc(n), *cut = malloc(n);
+    made_bert(&made, dir, "", false);
+    struct model *model = opened(dir, NULL);
+    assert_true((size_t)model_info(model)->max_tokens * MODEL_TEXT_BYTES_TOKEN < most);
+    for (size_t i = 0; i < n; i++)
+        words[i] = i % 3 == 2 ? ' ' : (char)('a' + i * i % 23);
+    /* 50 tokens far apart: the last of them as the last that is read, or behind it. */
+    memset(late, ' ', n);
+    for (size_t i = 0; i < 50; i++)
+        late[i * 1057] = 'a';
+    memcpy(cut, late, n);
+    cut[most - 1] = 'b';
+    late[most] = 'b';
+    const struct model_input texts[] = {{.text = words, .len = n},
+                                        {.text = words, .len = most / 2},
+                                        {.text = cut, .len = n},
+                                        {.text = late, .len = n},
+                                        {.text = late, .len = most}};
+    memcpy(inputs, texts, sizeof inputs);
+    int64_t start_ms = time_mono_ms();
+    for (int i = 0; i < 5; i++)
+        inputs[i].kind = INPUT_PASSAGE;
+    embed(out, model, inputs, 5);
+    assert_true(time_mono_ms() - start_ms < 2000);
+    n_vector = (size_t)out[0].dim * sizeof *out[0].values;
+    assert_int_equal(out[0].n_tokens, 64);
+    assert_memory_equal(out[0].values, out[1].values, n_vector);
+    assert_int_equal(out[2].n_tokens, out[3].n_tokens + 1);
+    assert_memory_equal(out[3].values, out[4].values, n_vector);
+    free(words);
+    free(late);
+    free(cut);
+    model_close(model);
+    made_remove(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sentence),      cmocka_unit_test(test_sentence_folder),
         cmocka_unit_test(test_colbert),       cmocka_unit_test(test_colpali),
         cmocka_unit_test(test_colpali_names), cmocka_unit_test(test_colpali_prompts),
-        cmocka_unit_test(test_between),       cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_long_texts),    cmocka_unit_test(test_between),
+        cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
