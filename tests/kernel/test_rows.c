@@ -186,41 +186,6 @@ static void test_norms(void **state) {
     }
 }
 
-static void test_softmax(void **state) {
-    (void)state;
-    for (size_t s = 0; s < BASE_COUNT(sizes) * 5; s++) {
-        int n = sizes[s / 5], hard = (int)(s % 5);
-        struct guarded x = guarded_new((size_t)n);
-        double exact[4304], sum = 0, max = -INFINITY;
-        fill(x.x, x.n, 6, 300 + s);
-        for (int i = 0; i < n; i++) {
-            if (hard == 1)
-                x.x[i] = i % 3 ? -INFINITY : x.x[i];
-            else if (hard == 2)
-                x.x[i] = -FLT_MAX;
-            else if (hard == 3)
-                x.x[i] *= 1e20f;
-            else if (hard == 4)
-                x.x[i] = x.x[i] * 2 - 1000;
-            max = (double)x.x[i] > max ? (double)x.x[i] : max;
-        }
-        for (int i = 0; i < n; i++)
-            sum += exact[i] = exp((double)x.x[i] - max);
-        kernels->softmax(x.x, n);
-        for (int i = 0; i < n; i++)
-            check_near(x.x[i], exact[i] / sum,
-                       (4e-7 - 0x1p-24 * log(exact[i] + 1e-300)) * exact[i] / sum + 1e-30,
-                       "softmax", i);
-        for (int i = 0; i < n; i++)
-            x.x[i] = -INFINITY;
-        kernels->softmax(x.x, n);
-        for (int i = 0; i < n; i++)
-            assert_true(x.x[i] == 0);
-        assert_true(guarded_is_whole(&x));
-        guarded_free(&x);
-    }
-}
-
 static void test_sums(void **state) {
     (void)state;
     for (size_t s = 0; s < BASE_COUNT(sizes); s++) {
@@ -298,10 +263,8 @@ static double bench_one(int what) {
             else if (what == 3)
                 kernels->rms_norm(out, out, N, y, 1e-6f);
             else if (what == 4)
-                kernels->softmax(out, N);
-            else if (what == 5)
                 kernels->add(out, y, N);
-            else if (what == 6)
+            else if (what == 5)
                 kernels->rope(out, y, y + N, N / 2);
             else
                 x[i] += (float)kernels->dot(out, y, N);
@@ -314,7 +277,7 @@ static double bench_one(int what) {
 
 static void bench(void) {
     static const char *const names[] = {"gelu erf", "gate tanh", "layer norm", "rms norm",
-                                        "softmax",  "add",       "rope",       "dot"};
+                                        "add",      "rope",      "dot"};
     for (int i = 0; i < (int)BASE_COUNT(names); i++)
         printf("%-8s %-10s %8.1f ns a thousand\n", set_name, names[i], bench_one(i));
 }
@@ -326,7 +289,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_activate_no_number),
         cmocka_unit_test(test_gate),
         cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_rope),
     };

@@ -45,7 +45,6 @@ size_t cpu_pool_scratch_bytes(const struct cpu_pool *pool); /* that it keeps */
 /* ---- gemm.c: packed weights, and products with them ----------------------------------------- */
 
 const char *cpu_gemm_layout(unsigned features, enum precision precision);
-bool cpu_gemm_takes(unsigned features, enum precision precision);
 size_t cpu_gemm_bytes(unsigned features, const struct weight_shape *shape);
 bool cpu_gemm_pack(void *out, struct cpu_pool *pool, unsigned features,
                    const struct weight_shape *shape, const struct weight_source *sources,
@@ -69,7 +68,6 @@ struct cpu_rows {
     void (*layer_norm)(float *out, const float *in, int n, const float *gain, const float *bias,
                        float epsilon);
     void (*rms_norm)(float *out, const float *in, int n, const float *gain, float epsilon);
-    void (*softmax)(float *x, int n); /* in place */
     void (*add)(float *out, const float *in, int64_t n);
     void (*scale)(float *out, float factor, int64_t n);
     void (*rope)(float *x, const float *cosines, const float *sines, int half);

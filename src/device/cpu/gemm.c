@@ -85,12 +85,6 @@ const char *cpu_gemm_layout(unsigned features, enum precision precision) {
     return "";
 }
 
-bool cpu_gemm_takes(unsigned features, enum precision precision) {
-    (void)features;
-    return precision == PRECISION_FP32 || precision == PRECISION_BF16 ||
-           precision == PRECISION_INT8;
-}
-
 size_t cpu_gemm_bytes(unsigned features, const struct weight_shape *shape) {
     (void)features;
     struct gemm_layout layout;

@@ -8,7 +8,6 @@
 #include "device/cpu/rows.h"
 
 #include <assert.h>
-#include <float.h>
 #include <math.h>
 
 static float gelu_erf(float x) {
@@ -68,20 +67,6 @@ static void plain_rms_norm(float *out, const float *in, int n, const float *gain
         out[i] = (float)((double)in[i] * factor) * gain[i];
 }
 
-static void plain_softmax(float *x, int n) {
-    float max = -FLT_MAX;
-    for (int i = 0; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    double sum = 0;
-    for (int i = 0; i < n; i++) {
-        x[i] = expf(x[i] - max);
-        sum += (double)x[i];
-    }
-    float factor = sum == 0 ? 0 : (float)(1 / sum);
-    for (int i = 0; i < n; i++)
-        x[i] *= factor;
-}
-
 static void plain_add(float *out, const float *in, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         out[i] += in[i];
@@ -112,7 +97,6 @@ static const struct cpu_rows plain = {
     .gate = plain_gate,
     .layer_norm = plain_layer_norm,
     .rms_norm = plain_rms_norm,
-    .softmax = plain_softmax,
     .add = plain_add,
     .scale = plain_scale,
     .rope = plain_rope,

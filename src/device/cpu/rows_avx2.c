@@ -8,7 +8,6 @@ const struct cpu_rows cpu_rows_avx2 = {
     .gate = gate,
     .layer_norm = layer_norm,
     .rms_norm = rms_norm,
-    .softmax = softmax,
     .add = add,
     .scale = scale,
     .rope = rope,

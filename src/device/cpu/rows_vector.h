@@ -12,7 +12,6 @@
 
 #include "device/cpu/rows.h"
 
-#include <float.h>
 #include <math.h>
 
 /* Relative error 2e-7 where the result is a normal number; 0 below. */
@@ -189,29 +188,6 @@ static void scale(float *out, float factor, int64_t n) {
     int left = (int)(n - i);
     if (left)
         vec_store_some(out + i, vec_mul(vec_load_some(out + i, left), by), left);
-}
-
-static void softmax(float *x, int n) {
-    int whole = n / LANES * LANES, left = n - whole;
-    vec lowest = vec_set(-FLT_MAX), max = lowest;
-    for (int i = 0; i < whole; i += LANES)
-        max = vec_max(max, vec_load(x + i));
-    if (left)
-        max = vec_max(max, vec_first(vec_load_some(x + whole, left), lowest, left));
-    max = vec_set(vec_largest(max));
-    sums sum = sums_zero();
-    for (int i = 0; i < whole; i += LANES) {
-        vec e = vec_exp(vec_sub(vec_load(x + i), max));
-        sum = sums_add(sum, e);
-        vec_store(x + i, e);
-    }
-    if (left) {
-        vec e = vec_exp(vec_sub(vec_load_some(x + whole, left), max));
-        sum = sums_add(sum, vec_first(e, vec_set(0), left));
-        vec_store_some(x + whole, e, left);
-    }
-    double total = sums_total(sum);
-    scale(x, total == 0 ? 0 : (float)(1 / total), n);
 }
 
 static void rope(float *x, const float *cosines, const float *sines, int half) {
