@@ -1,6 +1,7 @@
 /* search: a question, and the pages that answer it. */
 #include "app/internal.h"
 
+#include <math.h>
 #include <string.h>
 
 #define BOLD "\033[1m"
@@ -33,6 +34,17 @@ static void print_passage(const json_t *result, bool colour) {
     putchar('\n');
 }
 
+/* Three digits that tell scores apart, whatever their scale. */
+static void print_score(double score) {
+    double size = fabs(score);
+    int decimals = 2;
+    for (double limit = 1; decimals < 6 && size > 0 && size < limit; limit /= 10)
+        decimals++;
+    for (double limit = 10; decimals > 0 && size >= limit; limit *= 10)
+        decimals--;
+    printf("%.*f", decimals, score);
+}
+
 static void print_result(const json_t *result, bool colour) {
     const char *name = json_text(result, "filename");
     const char *heading = json_text(result, "heading_path");
@@ -41,9 +53,9 @@ static void print_result(const json_t *result, bool colour) {
     fputs(colour ? PLAIN : "", stdout);
     if (json_number(result, "page_num") > 0)
         printf("  page %lld", (long long)json_number(result, "page_num"));
-    printf("  %s%.2f  %.12s%s\n", colour ? FAINT : "",
-           json_number_value(json_object_get(result, "score")), json_text(result, "doc_id"),
-           colour ? PLAIN : "");
+    printf("  %s", colour ? FAINT : "");
+    print_score(json_number_value(json_object_get(result, "score")));
+    printf("  %.12s%s\n", json_text(result, "doc_id"), colour ? PLAIN : "");
     if (*heading) {
         fputs("   ", stdout);
         print_text(stdout, heading, strlen(heading));

@@ -49,8 +49,9 @@ struct ranking {
     struct answer **answers;
     int n;
 };
-/* The pages of all rankings by reciprocal rank, best first; ties in the order of the rankings. An
- * answer is the first ranking's that has a passage for it, with the fused score. */
+/* The pages of all rankings by reciprocal rank, best first, with scores from 0 to 1; ties in the
+ * order of the rankings. An answer is the first ranking's that has a passage for it, with the fused
+ * score. */
 void corpus_fuse(struct answer ***out, int *n, struct arena *arena, const struct ranking *rankings,
                  int n_rankings);
 

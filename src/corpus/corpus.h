@@ -133,8 +133,11 @@ struct search_request {
     enum search_mode mode;
     int n_results; /* 1..100 */
     struct search_filter filter;
-    double min_score;
+    double min_score; /* of the scale that the mode's scores have */
 };
+/* Scores: lexical BM25, from 0 without a bound; text and visual the cosine, -1..1, or, of a late
+ * model, MaxSim: the sum over the question's tokens (text without its model: BM25); hybrid the
+ * fused ranks, 0..1, whatever stages acted. */
 struct search_result {
     int rank; /* from 1 */
     double score;

@@ -1,7 +1,7 @@
 /* Reciprocal rank fusion (Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms
  * Condorcet and individual rank learning methods", SIGIR 2009): a page's score is the sum, over the
- * stages that found it, of 1 / (60 + its rank there). Ranks of stages compare where scores do not.
- */
+ * stages that found it, of 1 / (60 + its rank there), here as a share of the most that there can
+ * be: 1 is a page that every stage has first. Ranks of stages compare where scores do not. */
 #include "corpus/answer.h"
 
 #include <stdlib.h>
@@ -68,6 +68,6 @@ void corpus_fuse(struct answer ***out, int *n, struct arena *arena, const struct
     *out = arena_alloc(arena, ((size_t)*n + 1) * sizeof **out);
     for (int i = 0; i < *n; i++) {
         (*out)[i] = all[i].answer;
-        (*out)[i]->score = all[i].score;
+        (*out)[i]->score = all[i].score * (K + 1) / n_rankings;
     }
 }

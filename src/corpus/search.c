@@ -2,7 +2,7 @@
  * first; one list as it is, several fused by rank; one result a page.
  *
  * What no model can do is said in its stage, and the rest answers: without any model hybrid and
- * text are what the words alone give. */
+ * text find what the words alone give. */
 #include "corpus/answer.h"
 #include "corpus/owner.h"
 
@@ -270,8 +270,6 @@ static bool search_hybrid(struct searching *s, struct error *err) {
         if (!try_vectors(&by_role[i], &there[i], s, roles[i], err))
             return false;
     }
-    if (!there[0] && !there[1])
-        return give_hits(s, &words, err);
     if (!rank_pages(&rankings[0], s, &words, err))
         return false;
     for (int i = 0; i < CORPUS_ROLES; i++) {

@@ -277,7 +277,8 @@ def test_hybrid_fuses_ranks(serve):
     expected = {}
     for mode in ("lexical", "text", "visual"):
         for hit in search(server, query, mode, 6)["results"]:
-            expected[hit["filename"]] = expected.get(hit["filename"], 0) + 1 / (60 + hit["rank"])
+            expected[hit["filename"]] = (expected.get(hit["filename"], 0)
+                                         + 61 / 3 / (60 + hit["rank"]))
     found = {hit["filename"]: hit["score"] for hit in reply["results"]}
     assert found == pytest.approx(expected, abs=1e-9)
     scores = [hit["score"] for hit in reply["results"]]
@@ -287,6 +288,9 @@ def test_hybrid_fuses_ranks(serve):
         assert set(words) <= {"lantern", "harbor"}
         assert bool(words) == any(word in hit["text_preview"] for word in ("lantern", "harbor"))
     assert search(server, query, "hybrid", 6)["results"] == reply["results"]
+    assert 0 < scores[-1] <= scores[0] <= 1
+    some = search(server, query, "hybrid", 6, min_score=scores[2] - 1e-9)["results"]
+    assert len(some) == sum(score >= scores[2] for score in scores)
 
 
 def strip(reply):
@@ -304,7 +308,13 @@ def test_without_models_words_alone_answer(serve, models):
     assert lexical and lexical == strip(search(full, "heron lantern", "lexical"))
     for mode in ("hybrid", "text"):
         reply = search(bare, "heron lantern", mode)
-        assert strip(reply) == lexical
+        found = strip(reply)
+        if mode == "hybrid":
+            assert [hit["score"] for hit in found] == \
+                [pytest.approx(61 / (60 + hit["rank"])) for hit in found]
+            for hit, same in zip(found, lexical):
+                hit["score"] = same["score"]
+        assert found == lexical
         assert reply["stages"]["dense"]["unavailable"] == "no text model is installed"
         assert "unavailable" not in reply["stages"]["lexical"]
     refused = bare.request("POST", "/search", {"query": "heron", "search_mode": "visual"})

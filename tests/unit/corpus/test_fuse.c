@@ -58,10 +58,26 @@ static void ranks_are_summed(void **state) {
     make(&lists[1], "b1* d1* a1*");
     make(&lists[2], "d1 b1");
     assert_string_equal(fused(arena, &out, &n, lists, 3), "b1* d1* a1* c1*");
-    assert_true(fabs(out[0]->score - (1.0 / 62 + 1.0 / 61 + 1.0 / 62)) < 1e-12);
-    assert_true(fabs(out[1]->score - (1.0 / 62 + 1.0 / 61)) < 1e-12);
-    assert_true(fabs(out[3]->score - 1.0 / 63) < 1e-12);
+    assert_true(fabs(out[0]->score - (1.0 / 62 + 1.0 / 61 + 1.0 / 62) * 61 / 3) < 1e-12);
+    assert_true(fabs(out[1]->score - (1.0 / 62 + 1.0 / 61) * 61 / 3) < 1e-12);
+    assert_true(fabs(out[3]->score - 61.0 / 63 / 3) < 1e-12);
     assert_ptr_equal(out[0], &lists[0].answers[1]); /* the first ranking's */
+    arena_free(arena);
+}
+
+static void first_everywhere_is_one(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct list lists[3];
+    struct answer **out;
+    int n;
+    for (int i = 0; i < 3; i++)
+        make(&lists[i], "a1* b1*");
+    for (int n_lists = 1; n_lists <= 3; n_lists++) {
+        fused(arena, &out, &n, lists, n_lists);
+        assert_true(fabs(out[0]->score - 1) < 1e-12);
+        assert_true(fabs(out[1]->score - 61.0 / 62) < 1e-12);
+    }
     arena_free(arena);
 }
 
@@ -108,6 +124,7 @@ static void an_answer_with_a_passage_is_preferred(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_are_summed),
+        cmocka_unit_test(first_everywhere_is_one),
         cmocka_unit_test(pages_of_one_document_are_apart),
         cmocka_unit_test(ties_keep_the_order_of_the_rankings),
         cmocka_unit_test(an_answer_with_a_passage_is_preferred),
