@@ -139,13 +139,29 @@ static bool add_small(struct sha256 *hash, const char *folder, const char *name,
     return true;
 }
 
+/* The config.json of each step that modules.json names, in its order: whatever the step's folder is
+ * called. What is wrong with modules.json is for its reader to say. */
+static bool add_modules(struct sha256 *hash, const struct model *model, struct error *err) {
+    json_t *json = NULL;
+    bool ok = true;
+    if (!config_read(&json, model->folder, "modules.json", false, NULL))
+        return true;
+    for (size_t i = 0; i < json_array_size(json) && ok; i++) {
+        const char *path = json_string_value(json_object_get(json_array_get(json, i), "path"));
+        if (!path || !*path || strchr(path, '/') || path[0] == '.')
+            continue;
+        char *name = mem_printf("%s/config.json", path);
+        ok = add_small(hash, model->folder, name, err);
+        mem_free(name);
+    }
+    json_decref(json);
+    return ok;
+}
+
 bool model_hash(struct model *model, struct error *err) {
     static const char *const small[] = {"config.json",
                                         "adapter_config.json",
                                         "modules.json",
-                                        "1_Pooling/config.json",
-                                        "1_Dense/config.json",
-                                        "1_Dense/model.safetensors",
                                         "sentence_bert_config.json",
                                         "config_sentence_transformers.json",
                                         "artifact.metadata",
@@ -158,7 +174,8 @@ bool model_hash(struct model *model, struct error *err) {
               add_weights(hash, model, model->adapter_checkpoint, err);
     for (size_t i = 0; i < BASE_COUNT(small) && ok; i++) {
         ok = add_small(hash, model->folder, small[i], err) &&
-             (!model->base_folder || add_small(hash, model->base_folder, small[i], err));
+             (!model->base_folder || add_small(hash, model->base_folder, small[i], err)) &&
+             (strcmp(small[i], "modules.json") != 0 || add_modules(hash, model, err));
     }
     for (size_t i = 0; i < BASE_COUNT(of_tokenizer) && ok; i++)
         ok = add_small(hash, model->tokenizer_folder, of_tokenizer[i], err);

@@ -128,7 +128,8 @@ static void test_sentence(void **state) {
 /* What the folder says beside config.json: prompts, length, pooling. */
 static void test_sentence_folder(void **state) {
     (void)state;
-    char *dir = made_dir(), *pooling = mem_printf("%s/1_Pooling", dir);
+    char *dir = made_dir(), *pooling = mem_printf("%s/how_it_pools", dir);
+    char hash[SHA256_HEX + 1];
     struct made made = {.seed = 5};
     struct embedding out[4], cls;
     struct model_input inputs[2] = {text(INPUT_QUERY, "a fox"), text(INPUT_QUERY, "say: a fox")};
@@ -156,7 +157,7 @@ static void test_sentence_folder(void **state) {
     assert_true(dir_make(pooling, NULL));
     made_file(dir, "modules.json",
               "[{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"},"
-              "{\"path\":\"1_Pooling\",\"type\":\"sentence_transformers.models.Pooling\"},"
+              "{\"path\":\"how_it_pools\",\"type\":\"sentence_transformers.models.Pooling\"},"
               "{\"path\":\"2_Normalize\",\"type\":\"sentence_transformers.models.Normalize\"}]");
     made_file(pooling, "config.json",
               "{\"word_embedding_dimension\":32,\"pooling_mode_cls_token\":true,"
@@ -164,11 +165,13 @@ static void test_sentence_folder(void **state) {
     model = opened(dir, NULL);
     embed(&cls, model, &inputs[0], 1);
     assert_true(apart(&cls, &out[0]) > 1e-3f);
+    memcpy(hash, model_info(model)->weights_hash, sizeof hash);
     model_close(model);
     made_file(pooling, "config.json", "{\"pooling_mode\":\"mean\"}");
     model = opened(dir, NULL);
     embed(&cls, model, &inputs[0], 1);
     assert_true(apart(&cls, &out[0]) < 1e-6f);
+    assert_string_not_equal(hash, model_info(model)->weights_hash);
     model_close(model);
     made_file(pooling, "config.json", "{\"pooling_mode_max_tokens\":true}");
     const struct model_options options = {.name = "n", .folder = dir, .precision = PRECISION_FP32};
