@@ -81,7 +81,7 @@ struct model_info {
     const char *name, *family; /* "bert", "colbert", "colpali" */
     bool late;                 /* one vector a token; else one an input */
     bool takes_text, takes_images;
-    int dim, max_tokens;
+    int dim, max_tokens; /* of a passage; ColPali's are 2048 at most, of a question too */
     enum precision precision;
     int64_t n_parameters, weight_bytes;
     char weights_hash[SHA256_HEX + 1]; /* over the files of weights, configuration and tokenizer */
@@ -110,7 +110,7 @@ enum {
 enum input_kind { INPUT_QUERY, INPUT_PASSAGE, INPUT_IMAGE };
 struct picture {
     const uint8_t *rgb; /* height rows of width pixels of 3 bytes */
-    int width, height;
+    int width, height;  /* to a million each: past it ERROR_LIMIT image_limit */
 };
 struct model_input {
     enum input_kind kind;
