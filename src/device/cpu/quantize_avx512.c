@@ -1,24 +1,19 @@
 /* Rows to the precision of a product, and back, in AVX-512. */
 #include "device/cpu/gemm_internal.h"
+#include "device/cpu/vector_avx512.h"
 
-#include <immintrin.h>
 #include <math.h>
 
 #define VECTORS (GEMM_ROTATION / 16)
 /* Rows follow each other in memory: floats that are fetched in advance. */
 #define AHEAD 1024
 
-/* The mask of the elements of 16 that lie before n. */
-static __mmask16 before(int n) {
-    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
-}
-
 static void copy_fp32(uint8_t *out, size_t stride, const float *in, int k, int n_units) {
     int unit = 0;
     for (; unit < k / 16; unit++, out += stride)
         _mm512_storeu_ps(out, _mm512_loadu_ps(in + unit * 16));
     for (; unit < n_units; unit++, out += stride)
-        _mm512_storeu_ps(out, _mm512_maskz_loadu_ps(before(k - unit * 16), in + unit * 16));
+        _mm512_storeu_ps(out, _mm512_maskz_loadu_ps(lanes_before(k - unit * 16), in + unit * 16));
 }
 
 /* To the nearest, ties to even; what is not a number stays so. */
@@ -34,8 +29,8 @@ static __m256i bf16_of(__m512 value) {
 static void round_bf16(uint8_t *out, size_t stride, const float *in, int k, int n_units) {
     for (int unit = 0; unit < n_units; unit++, out += stride) {
         int i = unit * 32;
-        __m512 first = _mm512_maskz_loadu_ps(before(k - i), in + i);
-        __m512 second = _mm512_maskz_loadu_ps(before(k - i - 16), in + i + 16);
+        __m512 first = _mm512_maskz_loadu_ps(lanes_before(k - i), in + i);
+        __m512 second = _mm512_maskz_loadu_ps(lanes_before(k - i - 16), in + i + 16);
         _mm256_storeu_si256((__m256i *)out, bf16_of(first));
         _mm256_storeu_si256((__m256i *)(out + 32), bf16_of(second));
     }
@@ -60,23 +55,21 @@ struct extremes {
     __mmask16 nan;
 };
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* 128 elements, n of which are there. */
 INLINE void rotate_block(float *out, const float *in, int n) {
     __m512 x[VECTORS];
-#pragma GCC unroll 8
+    UNROLLED
     for (int v = 0; v < VECTORS; v++) {
         __m512i bits = _mm512_castps_si512(
             n >= GEMM_ROTATION ? _mm512_loadu_ps(in + v * 16)
-                               : _mm512_maskz_loadu_ps(before(n - v * 16), in + v * 16));
+                               : _mm512_maskz_loadu_ps(lanes_before(n - v * 16), in + v * 16));
         __mmask16 minus = (__mmask16)cpu_gemm_signs[v];
         bits = _mm512_mask_xor_epi32(bits, minus, bits, _mm512_set1_epi32(INT32_MIN));
         x[v] = rotate_within(_mm512_castsi512_ps(bits));
     }
-#pragma GCC unroll 3
+    UNROLLED
     for (int distance = 1; distance < VECTORS; distance *= 2) {
-#pragma GCC unroll 8
+        UNROLLED
         for (int v = 0; v < VECTORS; v++) {
             if (v & distance)
                 continue;
@@ -85,7 +78,7 @@ INLINE void rotate_block(float *out, const float *in, int n) {
             x[v + distance] = _mm512_sub_ps(a, b);
         }
     }
-#pragma GCC unroll 8
+    UNROLLED
     for (int v = 0; v < VECTORS; v++)
         _mm512_storeu_ps(out + v * 16, x[v]);
 }
@@ -94,12 +87,12 @@ INLINE void rotate_block(float *out, const float *in, int n) {
 INLINE void rotate_blocks(float *x, int n, struct extremes *extremes) {
     for (int i = 0; i < GEMM_ROTATION; i += 16) {
         __m512 part[GEMM_MAX_ROTATION / GEMM_ROTATION];
-#pragma GCC unroll 8
+        UNROLLED
         for (int block = 0; block < n; block++)
             part[block] = _mm512_loadu_ps(x + block * GEMM_ROTATION + i);
-#pragma GCC unroll 3
+        UNROLLED
         for (int distance = 1; distance < n; distance *= 2) {
-#pragma GCC unroll 8
+            UNROLLED
             for (int block = 0; block < n; block++) {
                 if (block & distance)
                     continue;
@@ -108,7 +101,7 @@ INLINE void rotate_blocks(float *x, int n, struct extremes *extremes) {
                 part[block + distance] = _mm512_sub_ps(a, b);
             }
         }
-#pragma GCC unroll 8
+        UNROLLED
         for (int block = 0; block < n; block++) {
             extremes->low = _mm512_min_ps(extremes->low, part[block]);
             extremes->high = _mm512_max_ps(extremes->high, part[block]);
@@ -124,7 +117,7 @@ static void rotate(float *out, const float *in, int k, int n_units, float *low, 
     int together = cpu_gemm_rotation(n_units);
     for (int i = 0; i < n_units * 64; i += GEMM_ROTATION) {
         if (i + GEMM_ROTATION <= k) {
-#pragma GCC unroll 8
+            UNROLLED
             for (int v = 0; v < VECTORS; v++)
                 _mm_prefetch((const char *)(in + i + v * 16 + AHEAD), _MM_HINT_T0);
             rotate_block(out + i, in + i, GEMM_ROTATION);
@@ -152,7 +145,7 @@ static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units
     __m512 by = _mm512_set1_ps(factor);
     __m512i plus = _mm512_set1_epi32(zero), most = _mm512_set1_epi32(255);
     for (int unit = 0; unit < n_units; unit++, out += stride, in += GEMM_UNIT) {
-#pragma GCC unroll 4
+        UNROLLED
         for (int v = 0; v < 4; v++) {
             __m512i value = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(in + v * 16), by));
             value = _mm512_min_epi32(_mm512_add_epi32(value, plus), most);
@@ -164,15 +157,15 @@ static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units
 /* 16 × 16 groups: first within quarters of vectors, then the quarters. */
 static inline void turn_unit(uint8_t *out, const uint8_t *in, size_t row_bytes) {
     __m512i a[16], b[16];
-#pragma GCC unroll 16
+    UNROLLED
     for (int r = 0; r < 16; r++)
         a[r] = _mm512_loadu_si512(in + (size_t)r * row_bytes);
-#pragma GCC unroll 8
+    UNROLLED
     for (int r = 0; r < 16; r += 2) {
         b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
         b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
     }
-#pragma GCC unroll 4
+    UNROLLED
     for (int r = 0; r < 16; r += 4) {
         a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
         a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
@@ -180,7 +173,7 @@ static inline void turn_unit(uint8_t *out, const uint8_t *in, size_t row_bytes) 
         a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
     }
     /* a[4 i + j] now has groups j, j + 4, j + 8, j + 12 of rows 4 i … 4 i + 3. */
-#pragma GCC unroll 4
+    UNROLLED
     for (int j = 0; j < 4; j++) {
         __m512i low01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
         __m512i high01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
@@ -200,14 +193,14 @@ static void turn(uint8_t *out, const uint8_t *in, int n_units) {
         turn_unit(out + (size_t)unit * GEMM_TILE, in + (size_t)unit * GEMM_UNIT, row_bytes);
 }
 
-static void scale_sums(float *out, const int32_t *sums, int n, int32_t zero, float scale,
+static void scale_sums(float *out, const int32_t *in, int n, int32_t zero, float scale,
                        const int32_t *column_sums, const float *column_scales) {
     __m512i zeros = _mm512_set1_epi32(zero);
     __m512 scales = _mm512_set1_ps(scale);
     for (int i = 0; i < n; i += 16) {
-        __mmask16 mask = before(n - i);
+        __mmask16 mask = lanes_before(n - i);
         __m512i column = _mm512_maskz_loadu_epi32(mask, column_sums + i);
-        __m512i sum = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(mask, sums + i),
+        __m512i sum = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(mask, in + i),
                                        _mm512_mullo_epi32(zeros, column));
         __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales);
         _mm512_mask_storeu_ps(out + i, mask,
@@ -217,7 +210,7 @@ static void scale_sums(float *out, const int32_t *sums, int n, int32_t zero, flo
 
 static void add(float *out, const float *in, const float *bias, const float *residual, int n) {
     for (int i = 0; i < n; i += 16) {
-        __mmask16 mask = before(n - i);
+        __mmask16 mask = lanes_before(n - i);
         __m512 value = _mm512_maskz_loadu_ps(mask, in + i);
         if (bias)
             value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, bias + i));

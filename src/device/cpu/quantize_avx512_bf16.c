@@ -1,17 +1,12 @@
 /* Rows to bf16 by AVX-512's own conversion (to the nearest, ties to even; denormals to zero). */
 #include "device/cpu/gemm_internal.h"
-
-#include <immintrin.h>
-
-static __mmask16 before(int n) {
-    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
-}
+#include "device/cpu/vector_avx512.h"
 
 static void round_bf16(uint8_t *out, size_t stride, const float *in, int k, int n_units) {
     for (int unit = 0; unit < n_units; unit++, out += stride) {
         int i = unit * 32;
-        __m512 first = _mm512_maskz_loadu_ps(before(k - i), in + i);
-        __m512 second = _mm512_maskz_loadu_ps(before(k - i - 16), in + i + 16);
+        __m512 first = _mm512_maskz_loadu_ps(lanes_before(k - i), in + i);
+        __m512 second = _mm512_maskz_loadu_ps(lanes_before(k - i - 16), in + i + 16);
         _mm512_storeu_si512(out, (__m512i)_mm512_cvtne2ps_pbh(second, first));
     }
 }

@@ -28,18 +28,28 @@ static inline void vec_store(float *to, vec x) {
     _mm512_storeu_ps(to, x);
 }
 
+/* The first n lanes, 0 <= n <= LANES. */
+static inline __mmask16 lanes_first(int n) {
+    return (__mmask16)((1u << n) - 1);
+}
+
+/* Those that lie before n, whatever n is. */
+static inline __mmask16 lanes_before(int n) {
+    return lanes_first(n >= LANES ? LANES : n <= 0 ? 0 : n);
+}
+
 /* Of the first n < LANES lanes only; the others are read as 0. */
 static inline vec vec_load_some(const float *from, int n) {
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), from);
+    return _mm512_maskz_loadu_ps(lanes_first(n), from);
 }
 
 static inline void vec_store_some(float *to, vec x, int n) {
-    _mm512_mask_storeu_ps(to, (__mmask16)((1u << n) - 1), x);
+    _mm512_mask_storeu_ps(to, lanes_first(n), x);
 }
 
 /* The first n lanes of x, `other` in the rest. */
 static inline vec vec_first(vec x, vec other, int n) {
-    return _mm512_mask_mov_ps(other, (__mmask16)((1u << n) - 1), x);
+    return _mm512_mask_mov_ps(other, lanes_first(n), x);
 }
 
 static inline vec vec_add(vec a, vec b) {
