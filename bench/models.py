@@ -52,7 +52,7 @@ except ImportError:  # the interpreter that has PyTorch has it
     other = os.environ.get("BENCH_PYTHON") or find_python(SCRATCH)
     os.execv(other, [other, str(pathlib.Path(__file__).resolve()), *sys.argv[1:]])
 
-import inputs  # noqa: E402
+import golden_inputs  # noqa: E402
 import make_checkpoints  # noqa: E402
 import minilm  # noqa: E402
 
@@ -100,12 +100,12 @@ def make_full_size(folder):
 
 def make_pages(folder, n, python):
     """Pages of 1240 x 1754 pixels, as at 150 dpi, in JPEG, as the store keeps them."""
-    inputs.PICTURES["bench"] = (1240, 1754, "page")
-    rgb, paths = inputs.pixels("bench"), []
+    golden_inputs.PICTURES["bench"] = (1240, 1754, "page")
+    rgb, paths = golden_inputs.pixels("bench"), []
     for i in range(n):
         paths.append(folder / f"page{i}.jpg")
         png = paths[-1].with_suffix(".png")
-        inputs.write_png(png, numpy.roll(rgb, 97 * i, axis=0))
+        golden_inputs.write_png(png, numpy.roll(rgb, 97 * i, axis=0))
         subprocess.run([python, "-c", "import sys; from PIL import Image; "
                         "Image.open(sys.argv[1]).save(sys.argv[2], quality=90)",
                         str(png), str(paths[-1])], check=True)

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-import inputs
+import golden_inputs
 import make_checkpoints
 
 HERE = pathlib.Path(__file__).parent
@@ -30,7 +30,7 @@ OUT = HERE / "vectors"
 # ---- ColPali: tokens and pixels as CONTRACTS of the model say, forwarded by the library ----------
 
 def page_pixels(name, size):
-    picture = Image.fromarray(numpy.ascontiguousarray(inputs.pixels(name)))
+    picture = Image.fromarray(numpy.ascontiguousarray(golden_inputs.pixels(name)))
     picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     values = numpy.asarray(picture).astype(numpy.float32) / numpy.float32(255)
     values = (values - numpy.float32(0.5)) / numpy.float32(0.5)
@@ -200,13 +200,13 @@ def compute(name, folder):
 
     for page in PAGES.get(name, []):
         keep("image", page, None, reference.page(page))
-    for i, query in enumerate(inputs.QUERIES):
+    for i, query in enumerate(golden_inputs.QUERIES):
         few = name not in ("colpali-hf", "sentence", "colbert") and i > 0
-        for prompt in inputs.PROMPTS if "colpali" in name else [None]:
+        for prompt in golden_inputs.PROMPTS if "colpali" in name else [None]:
             if not few:
                 keep("query", i, prompt, reference.query(query, prompt))
     if name in ("sentence", "colbert"):
-        for i, passage in enumerate(inputs.PASSAGES):
+        for i, passage in enumerate(golden_inputs.PASSAGES):
             keep("passage", i, None, reference.passage(passage))
     numpy.save(OUT / f"{name}.npy", numpy.concatenate(rows))
     (OUT / f"{name}.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
@@ -216,7 +216,7 @@ def compute(name, folder):
 def compute_minilm():
     """The published weights, from the folder that DOCUSEARCH_MINILM names."""
     reference = SentenceReference(os.environ["DOCUSEARCH_MINILM"])
-    rows = numpy.concatenate([reference.passage(text) for text in inputs.MINILM_TEXTS])
+    rows = numpy.concatenate([reference.passage(text) for text in golden_inputs.MINILM_TEXTS])
     numpy.save(OUT / "minilm.npy", rows.astype(numpy.float32))
     print("minilm", rows.shape)
 

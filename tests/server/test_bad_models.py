@@ -13,7 +13,7 @@ from golden import embed, run_embed
 from running import SLOW
 
 numpy = pytest.importorskip("numpy", reason="numpy makes the checkpoints")
-import inputs as golden_inputs  # noqa: E402  (needs numpy, and golden's path)
+import golden_inputs  # noqa: E402  (needs numpy, and golden's path)
 import make_checkpoints  # noqa: E402
 
 WEIGHTS = "model.safetensors"

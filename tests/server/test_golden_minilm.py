@@ -6,7 +6,7 @@ from golden import GOLDEN, Agreement, embed
 from minilm import find_minilm
 
 numpy = pytest.importorskip("numpy", reason="numpy reads the kept vectors")
-import inputs as golden_inputs  # noqa: E402  (needs numpy, and golden's path)
+import golden_inputs  # noqa: E402  (needs numpy, and golden's path)
 
 BOUNDS = {"fp32": (0.9999, 0.9999, 1e-4), "bf16": (0.999, 0.999, None), "int8": (0.99, 0.99, None)}
 

@@ -6,7 +6,7 @@ import pytest
 from golden import Agreement, embed, kept
 
 numpy = pytest.importorskip("numpy", reason="numpy makes the checkpoints")
-import inputs as golden_inputs  # noqa: E402  (needs numpy, and golden's path)
+import golden_inputs  # noqa: E402  (needs numpy, and golden's path)
 import make_checkpoints  # noqa: E402
 
 PRECISIONS = ["fp32", "bf16", "int8"]
