@@ -175,7 +175,7 @@ struct pulling {
 static bool pull_model(struct model_place *place, struct pulling *p, const char *name,
                        struct error *err) {
     struct fetching fetching = {.name = name,
-                                .source = p->settings->hf_endpoint,
+                                .source = model_hub_shown(p->arena, p->settings),
                                 .quiet = p->quiet,
                                 .bar = !p->quiet && is_terminal(stderr)};
     struct pull_progress progress = {&fetching, on_file};

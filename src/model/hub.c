@@ -19,29 +19,88 @@
 #define TRIES 5 /* without a byte between them */
 #define FIRST_PAUSE_MS 500
 #define MAX_LISTING ((size_t)16 << 20)
+#define TOKEN_BYTES_MAX 4096
 #define MAX_SIBLINGS 100000
 #define MAX_SMALL_BYTES ((int64_t)256 << 20) /* of what is not weights */
 #define MAX_BYTES ((int64_t)1 << 42)
 
 struct hub {
     struct http_client *client;
-    const char *endpoint; /* borrowed: the settings' */
+    char *endpoint; /* for people: without what stands before an '@' */
+    char *secret;   /* that, with the '@'; NULL: nothing */
     bool has_token;
     bool reached; /* has it answered before? */
 };
 
+/* Where the host of an address begins, past "https://"; *secret_len: of "user:password@" there. */
+static const char *host_of(size_t *secret_len, const char *address) {
+    const char *start = strstr(address, "://");
+    start = start ? start + 3 : address;
+    size_t len = strcspn(start, "/?#");
+    *secret_len = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (start[i] == '@')
+            *secret_len = i + 1;
+    }
+    return start;
+}
+
+char *model_hub_shown(struct arena *arena, const struct settings *settings) {
+    size_t secret_len;
+    const char *address = settings->hf_endpoint, *host = host_of(&secret_len, address);
+    return arena_printf(arena, "%.*s%s", (int)(host - address), address, host + secret_len);
+}
+
+/* Messages of a connection name the address as it was given. */
+static void hide_secret(const struct hub *hub, struct error *err) {
+    for (char *at; hub->secret && (at = strstr(err->text, hub->secret));) {
+        const char *rest = at + strlen(hub->secret);
+        memmove(at, rest, strlen(rest) + 1);
+    }
+}
+
+/* As huggingface_hub: HF_TOKEN, else what `hf auth login` left in HF_HOME. An address with a
+ * password of its own gets that alone. The caller's. */
+static char *find_token(const struct settings *settings, const struct hub *hub) {
+    if (settings->hf_token)
+        return mem_strdup(settings->hf_token);
+    if (hub->secret || settings->hf_home[0] == '\0')
+        return NULL;
+    char *path = mem_printf("%s/token", settings->hf_home), *text = NULL, *token = NULL;
+    size_t len = 0;
+    struct error err;
+    if (file_read(&text, &len, path, TOKEN_BYTES_MAX, &err)) {
+        const char *start = text + strspn(text, " \t\r\n");
+        len = strcspn(start, " \t\r\n");
+        bool plain = len > 0;
+        for (size_t i = 0; i < len; i++)
+            plain = plain && start[i] > ' ' && start[i] < 0x7f;
+        token = plain ? mem_printf("%.*s", (int)len, start) : NULL;
+    }
+    mem_free(text);
+    mem_free(path);
+    return token;
+}
+
 bool hub_open(struct hub **out, const struct settings *settings, struct error *err) {
     const char *endpoint = settings->hf_endpoint;
+    size_t secret_len;
     if (settings->hf_offline)
         return error_set_code(err, ERROR_IO, "offline", "HF_HUB_OFFLINE is set: no hub is asked");
+    const char *host = host_of(&secret_len, endpoint);
     if (strncasecmp(endpoint, "http://", 7) != 0 && strncasecmp(endpoint, "https://", 8) != 0)
         return error_set(err, ERROR_INPUT, "HF_ENDPOINT is an http or https address, not '%.100s'",
-                         endpoint);
+                         secret_len ? host + secret_len : endpoint);
     struct hub *hub = mem_alloc(sizeof *hub);
-    hub->endpoint = endpoint;
-    hub->has_token = settings->hf_token != NULL;
-    if (!http_client_open(&hub->client, endpoint, settings->hf_token, err)) {
-        mem_free(hub);
+    hub->endpoint = mem_printf("%.*s%s", (int)(host - endpoint), endpoint, host + secret_len);
+    hub->secret = secret_len ? mem_printf("%.*s", (int)secret_len, host) : NULL;
+    char *token = find_token(settings, hub);
+    hub->has_token = token != NULL;
+    bool ok = http_client_open(&hub->client, endpoint, token, err);
+    mem_free(token);
+    if (!ok) {
+        hide_secret(hub, err);
+        hub_close(hub);
         return false;
     }
     *out = hub;
@@ -52,6 +111,8 @@ void hub_close(struct hub *hub) {
     if (!hub)
         return;
     http_client_close(hub->client);
+    mem_free(hub->endpoint);
+    mem_free(hub->secret);
     mem_free(hub);
 }
 
@@ -116,6 +177,7 @@ static bool settle(bool *ok, struct hub *hub, const char *name,
     struct http_download_reply reply;
     *ok = false;
     if (!http_client_download(&reply, hub->client, download, err)) {
+        hide_secret(hub, err);
         if (!is_transport(err))
             return true;
         bool hopeless = strcmp(err->code, "connect_failed") == 0 && !hub->reached;

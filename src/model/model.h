@@ -55,6 +55,8 @@ struct pull_progress {
 bool model_pull(struct model_place *out, struct arena *arena, const struct settings *settings,
                 const char *name, const char *revision /* NULL: main */,
                 const struct pull_progress *progress, struct error *err);
+/* HF_ENDPOINT without the "user:password@" that it may have: for messages. */
+char *model_hub_shown(struct arena *arena, const struct settings *settings);
 /* Takes a folder's files (of a package, say) as the model `name`: checked, then copied under
  * MODELS_DIR as pull would have left them; what was there goes. An adapter is taken without its
  * base: see out->installed. */

@@ -1,6 +1,7 @@
 """Models: fetched from a double of the hub, found where they lie, listed, removed, taken from a
 folder; what is half there, wrong or hostile is named and never counts as installed."""
 
+import base64
 import hashlib
 import json
 import os
@@ -341,6 +342,36 @@ def test_the_token_stays_with_the_hub(models, hub):
             for word in ("hub", "cdn")}
     assert sent == {"hub": {"Bearer secret"}, "cdn": {None}}
     assert "secret" not in out + err
+
+
+def test_a_password_in_the_address_is_sent_and_not_told(models, hub):
+    hub.add(NAME)
+    models.cache.parent.mkdir(parents=True, exist_ok=True)
+    (models.cache.parent / "token").write_text("left behind")
+    address = hub.url.replace("://", "://ann:s3cret@")
+    told = [models.run("pull", NAME, HF_ENDPOINT=address)]
+    assert models.holds(TEXT_MODEL)["source"] == hub.url
+    basic = "Basic " + base64.b64encode(b"ann:s3cret").decode()
+    assert {headers.get("Authorization") for word, _, headers in hub.requests
+            if word == "hub"} == {basic}
+    assert {headers.get("Authorization") for word, _, headers in hub.requests
+            if word == "cdn"} == {None}
+    told.append(models.refused("no/such", HF_ENDPOINT=address))
+    told.append(models.refused("a/b", HF_ENDPOINT="http://ann:s3cret@127.0.0.1:1"))
+    assert "s3cret" not in str(told) and "ann" not in str(told)
+
+
+def test_the_token_that_huggingface_hub_keeps(models, hub):
+    hub.add(NAME, gated="kept")
+    models.cache.parent.mkdir(parents=True, exist_ok=True)
+    kept = models.cache.parent / "token"
+    for text in ("", "kept\x01", "another\n"):
+        kept.write_text(text)
+        assert models.refused()[0] == "token_needed"
+    kept.write_text("kept\n")
+    assert models.refused(HF_TOKEN="another")[0] == "token_needed"
+    models.run("pull")
+    models.holds(TEXT_MODEL)
 
 
 def test_a_redirect_to_a_file_is_not_followed(models, hub):
