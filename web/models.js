@@ -3,6 +3,7 @@
 
 import { showAbout } from './dialog.js';
 import { el } from './dom.js';
+import { count } from './words.js';
 
 const KINDS = { text: 'text model', visual: 'visual model' };
 const STATES = {
@@ -44,6 +45,14 @@ function readyPart(model) {
     `${shortName(model.name)} ${model.precision}${working}`);
 }
 
+// Documents that were read before the model was there.
+function withoutPart(model) {
+  if (model.state !== 'ready' || !(model.without_vectors > 0)) return null;
+  return el('li', {
+    class: 'trouble', title: `The ${KINDS[model.kind]} does not find them. Add their files again.`,
+  }, `${count(model.without_vectors, 'document')} not seen by the ${KINDS[model.kind]}`);
+}
+
 function modelPart(model, reply) {
   const name = shortName(model.name);
   if (model.state === 'ready') return readyPart(model);
@@ -67,6 +76,7 @@ export function modelParts(reply) {
   const visual = modelOf(reply, 'visual');
   const isOne = text.state === visual.state && text.name === visual.name;
   const parts = (isOne ? [visual] : [visual, text]).map((model) => modelPart(model, reply));
+  parts.push(...[visual, text].map(withoutPart));
   const acts = (model) => model.state === 'ready' || model.state === 'loading';
   if (!acts(text) && text.state !== 'failed') {
     const wordsOnly = acts(visual) ? '' : 'Words only: ';

@@ -30,6 +30,9 @@ static json_t *model_json(struct call *call, enum model_role role) {
                                                    : json_null());
     json_object_set_new(out, "embedded", json_integer(facts.n_embedded));
     json_object_set_new(out, "waiting", json_integer(facts.n_waiting));
+    int64_t without = corpus_without_vectors(call->api->corpus, role);
+    json_object_set_new(out, "without_vectors",
+                        ready && without >= 0 ? json_integer(without) : json_null());
     return out;
 }
 

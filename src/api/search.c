@@ -277,6 +277,8 @@ static json_t *stages_json(const struct search_reply *reply) {
         json_t *one = json_pack("{s:f, s:i}", "ms", stage->ms, "candidates", stage->candidates);
         if (stage->unavailable)
             json_object_set_new(one, "unavailable", json_string(stage->unavailable));
+        if (stage->note)
+            json_object_set_new(one, "note", json_string(stage->note));
         json_object_set_new(out, stage->name, one);
     }
     return out;

@@ -82,9 +82,11 @@ static void say_missing(const json_t *reply) {
         return;
     }
     json_object_foreach(json_object_get(reply, "stages"), name, stage) {
-        const char *why = json_text(stage, "unavailable");
+        const char *why = json_text(stage, "unavailable"), *note = json_text(stage, "note");
         if (*why)
             fprintf(stderr, "without the %s stage: %s\n", name, why);
+        if (*note)
+            fprintf(stderr, "in the %s stage %s; add them again\n", name, note);
     }
 }
 

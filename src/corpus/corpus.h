@@ -33,8 +33,10 @@ const struct settings *corpus_settings(const struct corpus *corpus);
 /* ---- adding --------------------------------------------------------------------------------- */
 
 enum added_status {
-    ADDED_QUEUED, /* new, or known and queued again because it had failed or been cancelled */
-    ADDED_KNOWN,  /* the same bytes are here, or on their way, already */
+    /* New, or known and queued again: it had failed or been cancelled, or lacks vectors of a model
+     * that is ready. */
+    ADDED_QUEUED,
+    ADDED_KNOWN, /* the same bytes are here, or on their way, already */
 };
 struct added {
     char doc_id[SHA256_HEX + 1];
@@ -118,6 +120,10 @@ struct model_facts {
 /* Strings are the arena's. TEXT_MODEL=visual: both roles show the one model. */
 void corpus_model(struct model_facts *out, struct arena *arena, struct corpus *corpus,
                   enum model_role role);
+/* READY documents that searches by the role's model pass over, having no vectors of it: read before
+ * it was there, or by another precision. 0 unless it is ready; -1 not known. A second old at most.
+ */
+int64_t corpus_without_vectors(struct corpus *corpus, enum model_role role);
 void corpus_device(struct device_info *out, struct corpus *corpus);
 struct index *corpus_index(struct corpus *corpus);
 /* By the model's owner, in batches of its size. ERROR_DEVICE model_not_installed, model_failed;
@@ -158,6 +164,7 @@ struct search_stage {
     double ms;
     int candidates;
     const char *unavailable; /* NULL, or "no visual model is installed" */
+    const char *note;        /* NULL, or "3 documents have no vectors of this model" */
 };
 struct search_reply {
     struct search_result *results;

@@ -21,6 +21,10 @@ struct corpus {
     struct device *device;
     struct index *index;
     struct owner *owners[CORPUS_ROLES]; /* by enum model_role; one may stand twice */
+    struct {
+        struct vector_cover cover;
+        int64_t looked_ms;  /* monotonic; 0: never */
+    } covers[CORPUS_ROLES]; /* under the owner's lock */
     atomic_bool started;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
@@ -46,6 +50,12 @@ void corpus_drop_unnamed(struct corpus *corpus, const char *doc_id);
 bool corpus_models_open(struct corpus *corpus, struct error *err);
 bool corpus_models_start(struct corpus *corpus, struct error *err);
 void corpus_models_stop(struct corpus *corpus);
+/* How the space of the role's model covers the documents, a second old at most; nothing at all
+ * unless the model is ready. */
+bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_role role,
+                  struct error *err);
+/* Does the READY document lack the vectors of a model that is ready? */
+bool corpus_lacks_vectors(bool *out, struct corpus *corpus, const char *doc_id, struct error *err);
 void corpus_models_close(struct corpus *corpus); /* half opened is fine */
 
 /* The queue's handler: one document from original to searchable. */

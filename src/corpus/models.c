@@ -7,9 +7,11 @@
  *  2. An owner's threads end before its model is closed. */
 #include "corpus/owner.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#define COVER_MS 1000
 #define OFF "none"
 #define SHARED "visual" /* TEXT_MODEL: the visual model's text tower */
 
@@ -94,6 +96,75 @@ static void say_ready(const struct owner *owner, const struct model_info *info) 
                info->load_seconds);
 }
 
+static enum vector_kind kind_of(enum model_role role) {
+    return role == ROLE_VISUAL ? VECTORS_PAGE : VECTORS_CHUNK;
+}
+
+/* Its space, once the model is ready. */
+static bool ready_space(int *space, struct owner *owner) {
+    lock_take(&owner->lock);
+    bool ready = owner->state == MODEL_READY;
+    *space = owner->space;
+    lock_drop(&owner->lock);
+    return ready;
+}
+
+bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_role role,
+                  struct error *err) {
+    struct owner *owner = corpus->owners[role];
+    int64_t now_ms = time_mono_ms();
+    int space;
+    *out = (struct vector_cover){0};
+    if (!ready_space(&space, owner))
+        return true;
+    lock_take(&owner->lock);
+    int64_t looked_ms = corpus->covers[role].looked_ms;
+    *out = corpus->covers[role].cover;
+    lock_drop(&owner->lock);
+    if (looked_ms > 0 && now_ms - looked_ms < COVER_MS)
+        return true;
+    if (!store_vector_cover(out, corpus->store, space, kind_of(role), NULL, err))
+        return false;
+    lock_take(&owner->lock);
+    corpus->covers[role].cover = *out;
+    corpus->covers[role].looked_ms = now_ms;
+    lock_drop(&owner->lock);
+    return true;
+}
+
+int64_t corpus_without_vectors(struct corpus *corpus, enum model_role role) {
+    struct vector_cover cover;
+    struct error unused;
+    return corpus_cover(&cover, corpus, role, &unused) ? cover.n_without : -1;
+}
+
+bool corpus_lacks_vectors(bool *out, struct corpus *corpus, const char *doc_id, struct error *err) {
+    *out = false;
+    for (int role = 0; role < CORPUS_ROLES && !*out; role++) {
+        struct vector_cover cover;
+        int space;
+        if (!ready_space(&space, corpus->owners[role]))
+            continue;
+        if (!store_vector_cover(&cover, corpus->store, space, kind_of((enum model_role)role),
+                                doc_id, err))
+            return false;
+        *out = cover.n_without > 0;
+    }
+    return true;
+}
+
+static void say_without(struct owner *owner) {
+    for (int role = 0; role < CORPUS_ROLES; role++) {
+        if (owner->corpus->owners[role] != owner)
+            continue;
+        int64_t n = corpus_without_vectors(owner->corpus, (enum model_role)role);
+        if (n > 0)
+            log_warn("%" PRId64 " documents have no vectors of the %s model: searches by it pass "
+                     "them over until they are added again",
+                     n, owner->what);
+    }
+}
+
 static bool load(struct owner *owner, struct error *err) {
     struct model *model;
     int space = 0;
@@ -105,6 +176,7 @@ static bool load(struct owner *owner, struct error *err) {
     lock_drop(&owner->lock);
     say_ready(owner, model_info(model));
     set_state(owner, MODEL_READY, "");
+    say_without(owner);
     return true;
 }
 

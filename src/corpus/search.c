@@ -6,6 +6,7 @@
 #include "corpus/answer.h"
 #include "corpus/owner.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,8 +96,26 @@ static bool ask_model(const struct embedding **out, struct searching *s, enum mo
     return true;
 }
 
-static bool find_vectors(struct hits *out, struct searching *s, enum model_role role,
-                         struct error *err) {
+/* Documents that the stage passed over are told of; where those are all there are, it could not
+ * act. */
+static bool check_cover(struct search_stage *stage, struct searching *s, enum model_role role,
+                        int64_t n_scored, struct error *err) {
+    struct vector_cover cover;
+    if (!corpus_cover(&cover, s->corpus, role, err))
+        return false;
+    if (cover.n_without == 0)
+        return true;
+    if (n_scored == 0 && !cover.any && s->request->mode != SEARCH_VISUAL)
+        return error_set_code(err, ERROR_DEVICE, "no_vectors",
+                              "no document has vectors of this model (%" PRId64 " have been read)",
+                              cover.n_without);
+    stage->note = arena_printf(s->arena, "%" PRId64 " documents have no vectors of this model",
+                               cover.n_without);
+    return true;
+}
+
+static bool find_vectors(struct hits *out, struct search_stage *stage, struct searching *s,
+                         enum model_role role, struct error *err) {
     const struct embedding *question;
     struct index_hit *found;
     int64_t n_scored;
@@ -109,7 +128,8 @@ static bool find_vectors(struct hits *out, struct searching *s, enum model_role 
     lock_drop(&owner->lock);
     if (!index_search(&found, &out->n, &n_scored, s->arena, s->corpus->index, space,
                       role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK, question->values, question->n,
-                      &s->request->filter, s->request->n_results * HITS_PER_RESULT, err))
+                      &s->request->filter, s->request->n_results * HITS_PER_RESULT, err) ||
+        !check_cover(stage, s, role, n_scored, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
     for (int i = 0; i < out->n; i++) {
@@ -131,7 +151,7 @@ static bool try_vectors(struct hits *out, bool *there, struct searching *s, enum
                         struct error *why) {
     int64_t begun_ms = time_mono_ms();
     struct search_stage *stage = add_stage(s->out, role == ROLE_VISUAL ? "visual" : "dense");
-    *there = find_vectors(out, s, role, why);
+    *there = find_vectors(out, stage, s, role, why);
     if (*there) {
         end_stage(stage, begun_ms, out->n);
         return true;

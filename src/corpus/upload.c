@@ -154,7 +154,7 @@ static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const c
 }
 
 /* Rows and job, in one transaction. A document that is here, or on its way, is left as it is; one
- * that failed is queued again. */
+ * that failed, or was read before a model was there, is queued again. */
 static bool commit_document(struct added *out, struct corpus *corpus,
                             const struct document_row *row, struct arena *arena,
                             struct error *err) {
@@ -171,7 +171,10 @@ static bool commit_document(struct added *out, struct corpus *corpus,
         if (!store_find_document(&old, &found, arena, corpus->store, row->doc_id, err) ||
             !live_job(&out->job_id, &live, corpus, row->doc_id, arena, err))
             goto fail;
-        if (live || (found && old.state == DOCUMENT_READY))
+        bool ready = found && old.state == DOCUMENT_READY, lacks = false;
+        if (ready && !live && !corpus_lacks_vectors(&lacks, corpus, row->doc_id, err))
+            goto fail;
+        if (live || (ready && !lacks))
             out->status = ADDED_KNOWN;
     }
     if (out->status == ADDED_QUEUED &&

@@ -266,6 +266,14 @@ bool store_visit_vectors(struct store *store, int space, enum vector_kind kind,
 /* The documents with a row in this space that ends past `end` lose their rows in it. */
 bool store_drop_vectors_past(struct store_tx *tx, char (**doc_ids)[SHA256_HEX + 1], int *n,
                              struct arena *arena, int space, int64_t end, struct error *err);
+/* How far a space covers the READY documents that have what it is of: pages, or chunks. */
+struct vector_cover {
+    bool any;          /* it has rows of the kind */
+    int64_t n_without; /* documents without one */
+};
+bool store_vector_cover(struct vector_cover *out, struct store *store, int space,
+                        enum vector_kind kind, const char *doc_id /* NULL: all documents */,
+                        struct error *err);
 /* As if the vectors that rows name were written one after another, pages before chunks, each in the
  * order they had; the generation goes up. */
 bool store_pack_vectors(struct store_tx *tx, int space, struct error *err);

@@ -135,6 +135,28 @@ bool store_visit_vectors(struct store *store, int space, enum vector_kind kind,
     return ok;
 }
 
+bool store_vector_cover(struct vector_cover *out, struct store *store, int space,
+                        enum vector_kind kind, const char *doc_id, struct error *err) {
+    struct conn *conn;
+    int64_t any = 0;
+    *out = (struct vector_cover){0};
+    if (!reader_take(&conn, store, err))
+        return false;
+    bool ok = conn_number(&any, 0, conn, err,
+                          "SELECT EXISTS (SELECT 1 FROM vectors WHERE space_no = ? AND kind = ?)",
+                          "ii", (int64_t)space, (int64_t)kind) &&
+              conn_number(&out->n_without, 0, conn, err,
+                          "SELECT count(*) FROM documents d WHERE d.state = ?1"
+                          " AND (?2 IS NULL OR d.doc_id = ?2)"
+                          " AND CASE ?4 WHEN 0 THEN d.n_pages ELSE d.n_chunks END > 0"
+                          " AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.doc_no = d.doc_no"
+                          "  AND v.space_no = ?3 AND v.kind = ?4)",
+                          "itii", (int64_t)DOCUMENT_READY, doc_id, (int64_t)space, (int64_t)kind);
+    out->any = any != 0;
+    reader_drop(conn);
+    return ok;
+}
+
 bool store_drop_vectors_past(struct store_tx *tx, char (**doc_ids)[SHA256_HEX + 1], int *n,
                              struct arena *arena, int space, int64_t end, struct error *err) {
     struct conn *conn = tx_conn(tx, err);

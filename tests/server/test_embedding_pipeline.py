@@ -471,13 +471,52 @@ def test_a_shortened_file_loses_only_what_it_lacks(serve):
     assert space(server, "text")["items"] == 4
 
 
+def test_documents_read_without_a_model_are_embedded_when_added_again(serve):
+    server = serve(text="none")
+    files = {f"{i}.txt": text_of(i).encode() for i in range(3)}
+    for name, data in files.items():
+        server.read(data, name)
+    assert model(server, "text")["without_vectors"] is None
+    server.stop()
+    server = serve(visual="colpali-merged")
+    assert [model(server, kind)["without_vectors"] for kind in ("text", "visual")] == [3, 3]
+    for mode in ("hybrid", "text"):
+        reply = search(server, "number1", mode)
+        assert reply["results"][0]["filename"] == "1.txt"
+        assert "no document has vectors" in reply["stages"]["dense"]["unavailable"]
+    reply = search(server, "number1", "visual")
+    assert reply["results"] == []
+    assert reply["stages"]["visual"]["note"] == "3 documents have no vectors of this model"
+    job, document = server.read(files["1.txt"], "1.txt")
+    assert job["state"] == "completed" and document["status"] == "completed"
+    assert server.request("POST", f"/jobs/{job['job_id']}/retry").status == 409
+    assert server.upload(files["1.txt"], "1.txt").json["documents"][0]["known"]
+    time.sleep(1.1)  # how old the count may be
+    assert [model(server, kind)["without_vectors"] for kind in ("text", "visual")] == [2, 2]
+    reply = search(server, "number1", "text")
+    assert [hit["filename"] for hit in reply["results"]] == ["1.txt"]
+    assert reply["stages"]["dense"]["note"] == "2 documents have no vectors of this model"
+    for name, data in files.items():
+        server.read(data, name)
+    time.sleep(1.1)
+    assert model(server, "text")["without_vectors"] == 0
+    reply = search(server, "number1", "hybrid")
+    assert not any({"unavailable", "note"} & stage.keys() for stage in reply["stages"].values())
+    assert space(server, "text")["items"] == 3
+
+
 def test_another_model_has_a_space_of_its_own(serve):
     server = serve()
     server.read(text_of("first").encode(), "first.txt")
     server.stop()
     server = serve(text="colbert")
     assert len(health(server)["vector_spaces"]) == 2
-    assert search(server, "heron", "text")["results"] == []
+    # What another model has embedded is found by its words, and said.
+    assert model(server, "text")["without_vectors"] == 1
+    assert "1 documents have no vectors of the text model" in server.log
+    reply = search(server, "heron", "text")
+    assert "no document has vectors" in reply["stages"]["dense"]["unavailable"]
+    assert reply["results"] == search(server, "heron", "lexical")["results"]
     server.read(text_of("second").encode(), "second.txt")
     assert [hit["filename"] for hit in search(server, "heron", "text")["results"]] == ["second.txt"]
     server.stop()
