@@ -1,10 +1,9 @@
 /* Matrix kernels in AVX2: 4 rows by one panel, that is, by two vectors of 8 columns. bf16 is
  * widened to fp32 (its products are exact), int8 to 16 bits: vpmaddubsw would saturate. */
 #include "device/cpu/gemm_internal.h"
+#include "device/cpu/vector.h"
 
 #include <immintrin.h>
-
-#define YMM_INLINE static inline __attribute__((always_inline))
 
 /* sum += group of a row · group of a panel, 8 columns. */
 typedef __m256i ymm_multiply(__m256i sum, __m256i row, __m256i panel);
@@ -27,19 +26,19 @@ static __m256i multiply_int8(__m256i sum, __m256i row, __m256i panel) {
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
 
-YMM_INLINE __m256i load(const void *from) {
+INLINE __m256i load(const void *from) {
     return _mm256_loadu_si256(from);
 }
 
-YMM_INLINE void block_rows(const struct gemm_block *block, int row, int panel, int n_rows,
-                           ymm_multiply *multiply) {
+INLINE void block_rows(const struct gemm_block *block, int row, int panel, int n_rows,
+                       ymm_multiply *multiply) {
     const uint8_t *rows = block->rows + (size_t)(row / GEMM_ROWS) * block->rows_stride +
                           (size_t)(row % GEMM_ROWS) * GEMM_UNIT;
     const uint8_t *groups = block->panels + (size_t)panel * block->panel_stride;
     size_t stride = (size_t)block->stride;
     int32_t *sums = (int32_t *)block->sums + (size_t)row * stride + (size_t)block->columns[panel];
     __m256i low[4], high[4];
-#pragma GCC unroll 4
+    UNROLLED
     for (int r = 0; r < n_rows; r++) {
         low[r] = block->add ? load(sums + (size_t)r * stride) : _mm256_setzero_si256();
         high[r] = block->add ? load(sums + (size_t)r * stride + 8) : _mm256_setzero_si256();
@@ -47,7 +46,7 @@ YMM_INLINE void block_rows(const struct gemm_block *block, int row, int panel, i
     for (int unit = 0; unit < block->n_units; unit++, rows += GEMM_TILE) {
         for (int group = 0; group < GEMM_ROWS; group++, groups += GEMM_UNIT) {
             __m256i first = load(groups), second = load(groups + 32);
-#pragma GCC unroll 4
+            UNROLLED
             for (int r = 0; r < n_rows; r++) {
                 int32_t four;
                 __builtin_memcpy(&four, rows + r * GEMM_UNIT + group * 4, sizeof four);
@@ -57,14 +56,14 @@ YMM_INLINE void block_rows(const struct gemm_block *block, int row, int panel, i
             }
         }
     }
-#pragma GCC unroll 4
+    UNROLLED
     for (int r = 0; r < n_rows; r++) {
         _mm256_storeu_si256((__m256i *)(sums + (size_t)r * stride), low[r]);
         _mm256_storeu_si256((__m256i *)(sums + (size_t)r * stride + 8), high[r]);
     }
 }
 
-YMM_INLINE void kernel(const struct gemm_block *block, ymm_multiply *multiply) {
+INLINE void kernel(const struct gemm_block *block, ymm_multiply *multiply) {
     for (int panel = 0; panel < block->n_panels; panel++) {
         int row = 0;
         for (; row + 2 < block->n_rows; row += 4)

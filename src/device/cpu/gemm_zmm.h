@@ -7,6 +7,7 @@
 #define DOCUSEARCH_DEVICE_CPU_GEMM_ZMM_H
 
 #include "device/cpu/gemm_internal.h"
+#include "device/cpu/vector.h"
 
 #include <immintrin.h>
 
@@ -14,24 +15,23 @@
 #define ZMM_PANELS 3
 #define ZMM_TILES_AHEAD 2 /* a strip of rows */
 #define ZMM_BYTES_AHEAD 4096
-#define ZMM_INLINE static inline __attribute__((always_inline))
 
 /* sum += group of a row · group of a panel, 16 columns. */
 typedef __m512i zmm_multiply(__m512i sum, __m512i row, __m512i panel);
 
-ZMM_INLINE void zmm_block(const struct gemm_block *block, int row, int panel, int n_rows,
-                          int n_panels, zmm_multiply *multiply) {
+INLINE void zmm_block(const struct gemm_block *block, int row, int panel, int n_rows, int n_panels,
+                      zmm_multiply *multiply) {
     const uint8_t *rows = block->rows + (size_t)(row / GEMM_ROWS) * block->rows_stride +
                           (size_t)(row % GEMM_ROWS) * GEMM_UNIT;
     const uint8_t *panels[ZMM_PANELS];
     int32_t *sums[ZMM_PANELS];
     __m512i sum[ZMM_ROWS][ZMM_PANELS];
-#pragma GCC unroll 3
+    UNROLLED
     for (int p = 0; p < n_panels; p++) {
         panels[p] = block->panels + (size_t)(panel + p) * block->panel_stride;
         sums[p] = (int32_t *)block->sums + (size_t)row * (size_t)block->stride +
                   block->columns[panel + p];
-#pragma GCC unroll 8
+        UNROLLED
         for (int r = 0; r < n_rows; r++)
             sum[r][p] = block->add ? _mm512_loadu_si512(sums[p] + (size_t)r * block->stride)
                                    : _mm512_setzero_si512();
@@ -41,43 +41,43 @@ ZMM_INLINE void zmm_block(const struct gemm_block *block, int row, int panel, in
     const size_t rows_ahead = panel == 0 ? ZMM_TILES_AHEAD * block->rows_stride : 0;
     const size_t panel_ahead = row == 0 ? ZMM_BYTES_AHEAD : 0;
     for (int unit = 0; unit < block->n_units; unit++) {
-#pragma GCC unroll 8
+        UNROLLED
         for (int r = 0; r < n_rows; r++)
             _mm_prefetch((const char *)rows + rows_ahead + r * GEMM_UNIT, _MM_HINT_T1);
-#pragma GCC unroll 4
+        UNROLLED_BY_4
         for (int group = 0; group < GEMM_ROWS; group++) {
             __m512i part[ZMM_PANELS];
-#pragma GCC unroll 3
+            UNROLLED
             for (int p = 0; p < n_panels; p++) {
                 part[p] = _mm512_loadu_si512(panels[p] + group * GEMM_UNIT);
                 _mm_prefetch((const char *)panels[p] + group * GEMM_UNIT + panel_ahead,
                              _MM_HINT_T0);
             }
-#pragma GCC unroll 8
+            UNROLLED
             for (int r = 0; r < n_rows; r++) {
                 int32_t four;
                 __builtin_memcpy(&four, rows + r * GEMM_UNIT + group * 4, sizeof four);
                 __m512i each = _mm512_set1_epi32(four);
-#pragma GCC unroll 3
+                UNROLLED
                 for (int p = 0; p < n_panels; p++)
                     sum[r][p] = multiply(sum[r][p], each, part[p]);
             }
         }
         rows += GEMM_TILE;
-#pragma GCC unroll 3
+        UNROLLED
         for (int p = 0; p < n_panels; p++)
             panels[p] += GEMM_TILE;
     }
-#pragma GCC unroll 3
+    UNROLLED
     for (int p = 0; p < n_panels; p++) {
-#pragma GCC unroll 8
+        UNROLLED
         for (int r = 0; r < n_rows; r++)
             _mm512_storeu_si512(sums[p] + (size_t)r * block->stride, sum[r][p]);
     }
 }
 
-ZMM_INLINE void zmm_rows(const struct gemm_block *block, int panel, int n_panels,
-                         zmm_multiply *multiply) {
+INLINE void zmm_rows(const struct gemm_block *block, int panel, int n_panels,
+                     zmm_multiply *multiply) {
     int row = 0;
     for (; row + 4 < block->n_rows; row += 8)
         zmm_block(block, row, panel, 8, n_panels, multiply);
@@ -90,7 +90,7 @@ ZMM_INLINE void zmm_rows(const struct gemm_block *block, int panel, int n_panels
         zmm_block(block, row, panel, 1, n_panels, multiply);
 }
 
-ZMM_INLINE void zmm_kernel(const struct gemm_block *block, zmm_multiply *multiply) {
+INLINE void zmm_kernel(const struct gemm_block *block, zmm_multiply *multiply) {
     int panel = 0;
     for (; panel + 3 <= block->n_panels; panel += 3)
         zmm_rows(block, panel, 3, multiply);
