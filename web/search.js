@@ -7,7 +7,7 @@ import { documentCard, formatTile } from './documents.js';
 import { searchModes } from './models.js';
 import { picture } from './picture.js';
 import { documentPath, go, searchPath } from './route.js';
-import { corpusVersion, health } from './state.js';
+import { corpusChanges, corpusVersion, health } from './state.js';
 import { count } from './words.js';
 
 const FIRST_RESULTS = 20;
@@ -104,7 +104,7 @@ function typeFilter(asked) {
 // ---- results ----------------------------------------------------------------------------------
 
 async function find(body, asked, nResults, signal) {
-  const wanted = JSON.stringify([asked, nResults, corpusVersion.value]);
+  const wanted = JSON.stringify([asked, nResults, corpusChanges()]);
   if (last?.wanted === wanted) {
     showReply(body, asked, nResults, last.reply, signal);
     return;

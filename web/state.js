@@ -25,9 +25,14 @@ export const corpusVersion = cell(0); // grows when documents appear or go
 
 const CHANGES_MS = 1000;
 let told = 0;
+let changes = 0;
 
-// At most one change in CHANGES_MS, however many documents come at once.
+// How often the corpus has changed by now: what was asked before the last time is stale.
+export const corpusChanges = () => changes;
+
+// Watchers hear of one change in CHANGES_MS at most, however many documents come at once.
 export function corpusChanged() {
+  changes += 1;
   told ||= setTimeout(() => {
     told = 0;
     corpusVersion.set(corpusVersion.value + 1);
