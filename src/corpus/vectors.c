@@ -84,6 +84,17 @@ static bool is_general(const struct error *err) {
            err->kind == ERROR_CONFLICT;
 }
 
+/* Another attempt may fare better: the page or passage is left out by the last one alone. */
+static bool is_passing(const struct part *part, const struct error *err) {
+    static const char *const codes[] = {"out_of_memory", "timeout", "parser_crash"};
+    const struct job_row *row = queue_job_row(part->all->job);
+    for (size_t i = 0; i < BASE_COUNT(codes); i++) {
+        if (strcmp(err->code, codes[i]) == 0)
+            return row->attempts < row->max_attempts;
+    }
+    return false;
+}
+
 static void feed(struct part *part);
 
 static void on_done(void *ctx, struct work *work, const struct embedding *out,
@@ -97,7 +108,9 @@ static void on_done(void *ctx, struct work *work, const struct embedding *out,
     lock_take(&part->lock);
     if (!written && is_refusal(&err)) {
         part->left_out = true;
-    } else if (!written && (out || is_general(&err))) {
+    } else if (!written && (out || is_general(&err) || is_passing(part, &err))) {
+        if (!out && !is_general(&err))
+            err.kind = ERROR_BUSY; /* the attempt's, not the document's: it is tried again */
         if (!part->failed)
             part->failure = err;
         part->failed = true;

@@ -247,6 +247,39 @@ static void many_that_cannot_are_counted(void **state) {
     arena_free(arena);
 }
 
+/* What another attempt may do ends this one; the last leaves the page out. */
+static void passing_failures_are_tried_again(void **state) {
+    (void)state;
+    static const struct {
+        enum error_kind kind;
+        const char *code;
+    } passing[] = {
+        {ERROR_LIMIT, "out_of_memory"}, {ERROR_LIMIT, "timeout"}, {ERROR_INTERNAL, "parser_crash"}};
+    struct arena *arena = arena_new(0);
+    for (size_t i = 0; i < BASE_COUNT(passing); i++) {
+        struct error why;
+        error_set_code(&why, passing[i].kind, passing[i].code, "no luck");
+        for (row.attempts = 1, row.max_attempts = 2; row.attempts <= 2; row.attempts++) {
+            struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+            last_progress = 0;
+            corpus_vectors_page(vectors, 1);
+            corpus_vectors_page(vectors, 2);
+            answer(0, &why);
+            answer(1, NULL);
+            bool ok = corpus_vectors_wait(vectors, ROLE_VISUAL, 2, 0.3, 0.6, &err);
+            assert_int_equal(ok, row.attempts == 2);
+            if (ok)
+                assert_string_equal(corpus_vectors_warning(arena, vectors),
+                                    "page 1 could not be embedded: no luck");
+            else
+                assert_int_equal(err.kind, ERROR_BUSY);
+            corpus_vectors_free(vectors);
+        }
+    }
+    row.attempts = row.max_attempts = 0;
+    arena_free(arena);
+}
+
 static void a_refused_model_leaves_its_part_out(void **state) {
     (void)state;
     struct arena *arena = arena_new(0);
@@ -340,13 +373,10 @@ static void one_model_for_both(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        TEST(everything_goes_into_its_space),
-        TEST(what_cannot_be_embedded_is_said),
-        TEST(many_that_cannot_are_counted),
-        TEST(a_refused_model_leaves_its_part_out),
-        TEST(a_lost_device_or_a_stop_ends_the_attempt),
-        TEST(a_cancel_is_seen_while_waiting),
-        TEST(one_model_for_both),
+        TEST(everything_goes_into_its_space),      TEST(what_cannot_be_embedded_is_said),
+        TEST(many_that_cannot_are_counted),        TEST(passing_failures_are_tried_again),
+        TEST(a_refused_model_leaves_its_part_out), TEST(a_lost_device_or_a_stop_ends_the_attempt),
+        TEST(a_cancel_is_seen_while_waiting),      TEST(one_model_for_both),
     };
     return cmocka_run_group_tests_name("vectors", tests, NULL, NULL);
 }
