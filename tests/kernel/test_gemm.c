@@ -15,6 +15,9 @@
 #include "gemm.h"
 
 #include "device/cpu/memory.h"
+#if defined(__x86_64__)
+#include "device/cpu/tiles.h"
+#endif
 
 #include <assert.h>
 #include <math.h>
@@ -497,6 +500,23 @@ static void one_sided_rows(void **state) {
     }
 }
 
+#if defined(__x86_64__)
+
+/* Byte 0: palette 1; from 16 on, the bytes of a row, 16 bits each; from 48 on, rows; eight tiles.
+ */
+static void tiles_as_the_processor_reads_them(void **state) {
+    (void)state;
+    uint8_t want[64] = {1}, bytes[64];
+    for (int tile = 0; tile < 8; tile++) {
+        want[16 + 2 * tile] = GEMM_UNIT;
+        want[48 + tile] = GEMM_ROWS;
+    }
+    memcpy(bytes, &tiles_of_16_by_64, sizeof bytes);
+    assert_memory_equal(bytes, want, sizeof want);
+}
+
+#endif
+
 static void same_bytes_of(int k, enum precision precision) {
     struct trial trial = {.rows = 1, .n = 50, .k = k};
     struct inputs inputs;
@@ -680,13 +700,23 @@ int main(int argc, char **argv) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_part_once),  cmocka_unit_test(callers_take_turns),
-        cmocka_unit_test(too_much_memory), cmocka_unit_test(sizes),
-        cmocka_unit_test(epilogues),       cmocka_unit_test(gated),
-        cmocka_unit_test(long_and_tall),   cmocka_unit_test(contents),
-        cmocka_unit_test(int8_extremes),   cmocka_unit_test(same_bytes),
-        cmocka_unit_test(a_row_fails),     cmocka_unit_test(not_a_number),
-        cmocka_unit_test(one_sided_rows),  cmocka_unit_test(rows_too_large),
+        cmocka_unit_test(each_part_once),
+        cmocka_unit_test(callers_take_turns),
+        cmocka_unit_test(too_much_memory),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(epilogues),
+        cmocka_unit_test(gated),
+        cmocka_unit_test(long_and_tall),
+        cmocka_unit_test(contents),
+        cmocka_unit_test(int8_extremes),
+        cmocka_unit_test(same_bytes),
+        cmocka_unit_test(a_row_fails),
+        cmocka_unit_test(not_a_number),
+        cmocka_unit_test(one_sided_rows),
+        cmocka_unit_test(rows_too_large),
+#if defined(__x86_64__)
+        cmocka_unit_test(tiles_as_the_processor_reads_them),
+#endif
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cpu_pool_close(pools[0]);
