@@ -65,22 +65,28 @@ static json_t *read_json(const char **problem, const struct folder *f, const cha
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* Where the data of a safetensors header ends, counted from the header's end; -1: nonsense. */
-static int64_t data_end(const json_t *header) {
-    int64_t end = 0;
+/* Where the data of a safetensors header ends, counted from the header's end, and the tensor that
+ * lies there (the header's; NULL: none); -1: nonsense, of that tensor. */
+static int64_t data_end(const char **tensor_name, const json_t *header) {
+    const double most = (double)((int64_t)1 << 52);
+    double end = 0;
     const char *name;
     json_t *tensor;
+    *tensor_name = NULL;
     json_object_foreach((json_t *)header, name, tensor) {
         if (strcmp(name, "__metadata__") == 0)
             continue;
         const json_t *last = json_array_get(json_object_get(tensor, "data_offsets"), 1);
-        int64_t at = json_is_integer(last) ? json_integer_value(last) : -1;
-        if (at < 0 || at > INT64_MAX / 2)
+        double at = json_is_number(last) ? json_number_value(last) : -1;
+        bool sane = at >= 0 && at <= most;
+        if (!sane || at > end || !*tensor_name)
+            *tensor_name = name;
+        if (!sane)
             return -1;
         if (at > end)
             end = at;
     }
-    return end;
+    return (int64_t)end;
 }
 
 /* The problem of a file's first bytes and its length; NULL: none. */
@@ -103,16 +109,23 @@ static const char *judge_weights(const struct folder *f, const char *file, int f
     if (!text)
         return arena_printf(f->arena, "%s: no memory for its header", file);
     bool read_it = pread(fd, text, n_header, 8) == (ssize_t)n_header;
-    json_t *header = read_it ? json_loadb(text, n_header, 0, NULL) : NULL;
+    /* Numbers as reals: a header may be foolish and still be JSON. */
+    json_t *header = read_it ? json_loadb(text, n_header, JSON_DECODE_INT_AS_REAL, NULL) : NULL;
     mem_free(text);
-    int64_t end = json_is_object(header) ? data_end(header) : -1;
+    const char *last = NULL;
+    int64_t end = json_is_object(header) ? data_end(&last, header) : -1;
+    last = arena_strdup(f->arena, last ? last : "");
     json_decref(header);
+    if (end < 0 && *last)
+        return arena_printf(f->arena, "%s: not safetensors: tensor %.100s lies nowhere", file,
+                            last);
     if (end < 0)
         return arena_printf(f->arena, "%s: not safetensors", file);
     int64_t due = 8 + (int64_t)n_header + end;
     if (size_bytes < due)
-        return arena_printf(f->arena, "%s: half fetched (%" PRId64 " of %" PRId64 " bytes)", file,
-                            size_bytes, due);
+        return arena_printf(f->arena,
+                            "%s: half fetched (%" PRId64 " of %" PRId64 " bytes, the last %.100s)",
+                            file, size_bytes, due, last);
     if (size_bytes > due)
         return arena_printf(f->arena, "%s: %" PRId64 " bytes more than its header states", file,
                             size_bytes - due);
