@@ -6,9 +6,11 @@
  *
  *  1. <key>.weights is whole: it was synced before it got its name;
  *  2. what it holds is a function of its key, so it is never changed, only made or removed;
- *  3. one process at a time writes <key>.weights.part: it holds flock on it. */
+ *  3. one process at a time writes <key>.weights.part: it holds flock on it;
+ *  4. its time of change is that of its last use, and what was not used for a month is removed. */
 #include "model/internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -29,6 +31,7 @@ enum {
     SYNC_BYTES = 64 << 20, /* so little that one that is to end soon does */
     CLOSE_WAIT_MS = 3000,  /* for a copy on disk that is nearly done */
     WEIGHTS_MAX = 100000,
+    UNUSED_SECONDS = 30 * 24 * 3600,
 };
 static const size_t bytes_max = (size_t)1 << 42;
 static const int64_t spare_bytes = 256 << 20;  /* of memory and disk, that are left to others */
@@ -167,10 +170,12 @@ void packed_open(struct packed **out, const char *dir, const char key[SHA256_HEX
     char *path = mem_printf("%s/%s.weights", dir, key);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     *out = NULL;
-    if (fd >= 0 && map_packed(packed, fd, key))
+    if (fd >= 0 && map_packed(packed, fd, key)) {
         *out = packed;
-    else if (fd >= 0)
+        futimens(fd, NULL);
+    } else if (fd >= 0) {
         log_warn("%s is damaged or of another version: the weights are packed again", path);
+    }
     if (fd >= 0)
         close(fd);
     if (!*out)
@@ -343,13 +348,40 @@ static bool keep(struct packed *packed, struct error *err) {
     return false;
 }
 
+static bool is_ours(const char *name) {
+    static const char *const ends[] = {".weights", ".hash", ".weights.part"};
+    for (size_t i = 0; i < BASE_COUNT(ends); i++) {
+        if (strspn(name, "0123456789abcdef") == SHA256_HEX && !strcmp(name + SHA256_HEX, ends[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Of models that are gone, of other versions' layouts, of writers that were killed. A file that is
+ * mapped somewhere goes when it is no more. */
+static void remove_unused(const char *path) {
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    struct stat info;
+    int64_t since = time_wall_ms() / 1000 - UNUSED_SECONDS;
+    while (dir && (entry = readdir(dir))) {
+        if (is_ours(entry->d_name) && fstatat(dirfd(dir), entry->d_name, &info, 0) == 0 &&
+            S_ISREG(info.st_mode) && (int64_t)info.st_mtime < since)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 static void run_writer(void *arg) {
     struct packed *packed = arg;
     struct error err;
 #ifdef __linux__
     setpriority(PRIO_PROCESS, 0, 10); /* there, of this thread alone */
 #endif
-    if (!keep(packed, &err))
+    if (keep(packed, &err))
+        remove_unused(packed->dir);
+    else
         log_warn("packed weights are not kept on disk: %s", err.text);
 }
 

@@ -551,6 +551,54 @@ static void test_packed(void **state) {
     made_remove(dir);
 }
 
+static void set_age(const char *path, int days) {
+    struct timespec times[2] = {{.tv_sec = time_wall_ms() / 1000 - days * 86400}};
+    times[1] = times[0];
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* What was not used for a month goes when something new comes; nothing of others' goes. */
+static void test_unused(void **state) {
+    (void)state;
+    static const char *const ends[] = {".weights", ".hash", ".weights.part", ".txt"};
+    char *dir = made_dir(), *packed = made_dir(), key[SHA256_HEX + 1], *paths[2][4];
+    struct arena *arena = arena_new(0);
+    struct made made = {.seed = 7}, other = {.seed = 8};
+    int n = 0;
+    made_bert(&made, dir, "", false);
+    float *want = vectors_of(&n, dir, NULL, arena);
+    opened(dir, packed, false, want, arena);
+    char *used = only(packed, ".weights"), *record = only(packed, ".hash");
+    set_age(used, 31);
+    set_age(record, 31);
+    opened(dir, packed, true, want, arena); /* used: young again */
+    for (int i = 0; i < 2; i++) {
+        sha256_hex(key, i ? "b" : "a", 1);
+        for (int j = 0; j < 4; j++) {
+            char *name = mem_printf("%s%s", key, ends[j]);
+            made_file(packed, name, "old");
+            paths[i][j] = mem_printf("%s/%s", packed, name);
+            set_age(paths[i][j], i ? 31 : 29);
+            mem_free(name);
+        }
+    }
+    made_bert(&other, dir, "", false);
+    opened(dir, packed, false, vectors_of(&n, dir, NULL, arena), arena);
+    assert_int_equal(access(used, F_OK), 0);
+    assert_int_equal(access(record, F_OK), 0);
+    for (int i = 0; i < 2; i++) {
+        for (int j = 0; j < 4; j++) {
+            assert_int_equal(access(paths[i][j], F_OK) == 0, i == 0 || j == 3);
+            mem_free(paths[i][j]);
+        }
+    }
+    mem_free(used);
+    mem_free(record);
+    arena_free(arena);
+    made_remove(packed);
+    made_remove(dir);
+}
+
 /* Without room in memory the part on disk takes the weights; without either they are refused. */
 static void test_no_room(void **state) {
     (void)state;
@@ -647,8 +695,8 @@ int main(void) {
         cmocka_unit_test(test_too_many_columns), cmocka_unit_test(test_names),
         cmocka_unit_test(test_adapter),          cmocka_unit_test(test_adapters_refused),
         cmocka_unit_test(test_loud_channels),    cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_no_room),          cmocka_unit_test(test_changed),
-        cmocka_unit_test(test_not_kept),
+        cmocka_unit_test(test_no_room),          cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_changed),          cmocka_unit_test(test_not_kept),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
