@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -381,11 +382,11 @@ bool read_document(struct document **out, struct read_pool *pool,
 /* ---- pixels ---------------------------------------------------------------------------------- */
 
 static bool take_pixels(struct wire_pixels *pixels, struct read_pool *pool, struct read_slot *slot,
-                        struct error *err) {
+                        const struct read_sink *sink, struct error *err) {
     int64_t deadline_ms = time_mono_ms() + READ_PIXELS_MS;
     for (;;) {
         struct sandbox_frame frame;
-        if (!pool_await(&frame, slot, NULL, pool->silence_ms, deadline_ms, err))
+        if (!pool_await(&frame, slot, sink, pool->silence_ms, deadline_ms, err))
             return false;
         enum wire_step step = wire_take_pixels(pixels, frame.type, frame.data, frame.len, err);
         if (step == WIRE_DONE)
@@ -399,8 +400,9 @@ static bool take_pixels(struct wire_pixels *pixels, struct read_pool *pool, stru
     }
 }
 
-bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool, int fd,
-                 const char *filename, struct error *err) {
+/* By a decoder from the first on. */
+static bool decode(uint8_t **rgb, int *width, int *height, struct read_pool *pool, int first,
+                   int fd, const char *filename, const struct read_sink *sink, struct error *err) {
     uint8_t head[4096];
     ssize_t n = pread(fd, head, sizeof head, 0);
     *rgb = NULL;
@@ -412,12 +414,13 @@ bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool,
     struct read_request request = {fd, filename, read_detect(head, (size_t)n, filename)};
     if (strcmp(read_format_lookup(request.format)->group, "images") != 0)
         return error_set_code(err, ERROR_UNSUPPORTED, "unsupported", "not a picture file");
-    struct read_slot *slot = pool_lend(pool, pool->decoders, READ_DECODERS, NULL, err);
+    struct read_slot *slot = pool_lend(pool, pool->decoders + first, READ_DECODERS - first, sink,
+                                       err);
     if (!slot)
         return false;
     struct wire_pixels pixels = {0};
-    bool fine = send_request(pool, slot, WIRE_PIXELS, &request, NULL, err) &&
-                take_pixels(&pixels, pool, slot, err);
+    bool fine = send_request(pool, slot, WIRE_PIXELS, &request, sink, err) &&
+                take_pixels(&pixels, pool, slot, sink, err);
     if (fine) {
         *rgb = pixels.rgb;
         *width = pixels.width;
@@ -426,6 +429,24 @@ bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool,
         mem_free(pixels.rgb);
     }
     give_reader(pool, slot, READER_PICTURES);
+    return fine;
+}
+
+bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool, int fd,
+                 const char *filename, struct error *err) {
+    return decode(rgb, width, height, pool, 0, fd, filename, NULL, err);
+}
+
+bool read_pixels_bytes(uint8_t **rgb, int *width, int *height, struct read_pool *pool,
+                       const void *data, size_t len, const struct read_sink *sink,
+                       struct error *err) {
+    int fd = memfd_create("picture", MFD_CLOEXEC);
+    *rgb = NULL;
+    if (fd < 0)
+        return error_set_errno(err, errno, "memory for a picture");
+    bool fine = fd_write_all(fd, data, len, err) &&
+                decode(rgb, width, height, pool, READ_DECODERS - 1, fd, "picture", sink, err);
+    close(fd);
     return fine;
 }
 

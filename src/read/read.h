@@ -89,6 +89,12 @@ bool read_document(struct document **out, struct read_pool *pool,
 bool read_pixels(uint8_t **rgb, int *width, int *height, struct read_pool *pool, int fd,
                  const char *filename, struct error *err);
 
+/* The same of a picture that lies in memory. Such calls take turns at one child, so that those who
+ * read files have another. sink: cancelled alone is asked; may be NULL. */
+bool read_pixels_bytes(uint8_t **rgb, int *width, int *height, struct read_pool *pool,
+                       const void *data, size_t len, const struct read_sink *sink,
+                       struct error *err);
+
 /* What `/health` and `check` show. Started once, cached. */
 struct read_health {
     char sandbox_level[64];   /* "seccomp+landlock3", "seccomp", "rlimit", … */

@@ -37,12 +37,25 @@ static bool read_bytes(struct pixels *out, struct read_pool *pool, const char *f
                        const void *data, size_t len, struct error *err) {
     char path[] = "/tmp/docusearch-pixels-XXXXXX";
     int fd = mkstemp(path);
+    struct pixels same;
+    struct error why = {0};
     assert_true(fd >= 0);
     unlink(path);
     assert_true(fd_write_all(fd, data, len, err));
     *err = (struct error){0};
     bool fine = read_pixels(&out->rgb, &out->width, &out->height, pool, fd, filename, err);
     close(fd);
+    /* From memory it is the same, but for the name, which bytes do not have. */
+    if (!read_pixels_bytes(&same.rgb, &same.width, &same.height, pool, data, len, NULL, &why)) {
+        assert_false(fine);
+        assert_null(same.rgb);
+        return fine;
+    }
+    assert_true(fine);
+    assert_int_equal(same.width, out->width);
+    assert_int_equal(same.height, out->height);
+    assert_memory_equal(same.rgb, out->rgb, (size_t)same.width * (size_t)same.height * 3);
+    mem_free(same.rgb);
     return fine;
 }
 
