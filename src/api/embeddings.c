@@ -7,11 +7,8 @@
  * batch's pictures are all the pixels that a call holds. */
 #include "api/internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define MAX_INPUTS 256
 #define MAX_REPLY (128u << 20)
@@ -142,36 +139,17 @@ static bool choose_model(struct embedding_call *e, const char *name, struct erro
             return true;
     }
     if (!name)
-        return true; /* neither is chosen, as check_state says */
+        return true; /* neither is chosen, as check_model says */
     return error_set_code(err, ERROR_MISSING, "model_not_found",
                           "no model '%.100s' here; GET /v1/models lists those that are", name);
-}
-
-/* Why the model cannot act; true when it can. */
-static bool check_state(const struct model_facts *facts, struct error *err) {
-    switch (facts->state) {
-    case MODEL_READY:
-        return true;
-    case MODEL_LOADING:
-        return error_set_code(err, ERROR_BUSY, "model_loading", "%.100s is loading", facts->name);
-    case MODEL_NOT_INSTALLED:
-        return error_set_code(err, ERROR_DEVICE, "model_not_installed",
-                              "%.100s is not installed on this server", facts->name);
-    case MODEL_FAILED:
-        return error_set_code(err, ERROR_DEVICE, "model_failed", "%.60s was refused: %.150s",
-                              facts->name, facts->reason);
-    case MODEL_OFF:
-        return error_set_code(err, ERROR_DEVICE, "model_not_installed",
-                              "this server's settings name no model");
-    }
-    return false;
 }
 
 static bool check_model(const struct embedding_call *e, const json_t *body, struct error *err) {
     const struct model_facts *facts = &e->facts;
     const json_t *dimensions = json_object_get(body, "dimensions");
-    if (!check_state(facts, err))
-        return false;
+    if (facts->state != MODEL_READY)
+        return corpus_refuse(facts->state, e->role == ROLE_VISUAL ? "visual" : "text",
+                             facts->reason, err);
     if (json_is_integer(dimensions) && json_integer_value(dimensions) != facts->dim)
         return error_set_code(err, ERROR_INPUT, "dimensions", "%.100s gives %d dimensions",
                               facts->name, facts->dim);
@@ -185,22 +163,23 @@ static bool check_model(const struct embedding_call *e, const json_t *body, stru
 
 /* ---- inputs to vectors ---------------------------------------------------------------------- */
 
-static bool fd_of_bytes(int *fd, const struct buf *bytes, struct error *err) {
-    *fd = memfd_create("picture", MFD_CLOEXEC);
-    if (*fd < 0)
-        return error_set_errno(err, errno, "memory for a picture");
-    if (fd_write_all(*fd, bytes->data, bytes->len, err) && lseek(*fd, 0, SEEK_SET) == 0)
-        return true;
-    close(*fd);
-    return false;
+static bool check_ready(struct api *api, struct error *err) {
+    return atomic_load(&api->ready) ||
+           error_set_code(err, ERROR_BUSY, "not_ready", "the server starts or stops");
+}
+
+static bool is_stopping(void *ctx) {
+    const struct api *api = ctx;
+    return !atomic_load(&api->ready);
 }
 
 /* The pixels are the caller's (mem_free). */
 static bool load_picture(uint8_t **rgb, struct picture *out, struct embedding_call *e, int i,
                          struct error *err) {
     const char *data = data_of_url(json_string_value(json_object_get(e->inputs[i], "image")));
+    struct api *api = e->call->api;
+    struct read_sink sink = {.ctx = api, .cancelled = is_stopping};
     struct buf bytes = {.max = MAX_PICTURE};
-    int fd = -1;
     bool ok = api_base64_take(&bytes, data, strlen(data));
     if (!ok)
         error_set(err, bytes.failed ? ERROR_LIMIT : ERROR_INPUT, "input %d: %s", i,
@@ -208,16 +187,13 @@ static bool load_picture(uint8_t **rgb, struct picture *out, struct embedding_ca
                                : "the picture's base64 is broken");
     else if (!bytes.len)
         ok = error_set(err, ERROR_INPUT, "input %d: the picture is empty", i);
-    else
-        ok = fd_of_bytes(&fd, &bytes, err);
+    else if (!read_pixels_bytes(rgb, &out->width, &out->height, corpus_readers(api->corpus),
+                                bytes.data, bytes.len, &sink, err)) {
+        ok = false;
+        if (check_ready(api, err)) /* else that is why */
+            error_prefix(err, "input %d: ", i);
+    }
     buf_fini(&bytes);
-    if (!ok)
-        return false;
-    ok = read_pixels(rgb, &out->width, &out->height, corpus_readers(e->call->api->corpus), fd,
-                     "picture", err);
-    close(fd);
-    if (!ok)
-        error_prefix(err, "input %d: ", i);
     out->rgb = ok ? *rgb : NULL;
     return ok;
 }
@@ -269,11 +245,6 @@ static int batch_at(const struct embedding_call *e, int from) {
     while (n < max && from + n < e->n && json_is_string(e->inputs[from + n]) != picture)
         n++;
     return n;
-}
-
-static bool check_ready(struct api *api, struct error *err) {
-    return atomic_load(&api->ready) ||
-           error_set_code(err, ERROR_BUSY, "not_ready", "the server starts or stops");
 }
 
 /* *n: how many it was in the end. */

@@ -152,10 +152,9 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         goto fail;
     if (n_lost > 0)
         log_warn("%d documents have lost their original and are marked failed", n_lost);
-    /* A reader more than there are workers: pictures are decoded while all of them read. */
     if (!index_open(&corpus->index, corpus->store, settings->data_dir, err) ||
         !corpus_models_open(corpus, err) ||
-        !read_pool_open(&corpus->readers, settings, settings->n_workers + 1,
+        !read_pool_open(&corpus->readers, settings, settings->n_workers,
                         store_tmp_dir(corpus->store), err) ||
         !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_ingest, corpus, err))
         goto fail;

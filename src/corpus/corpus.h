@@ -124,6 +124,9 @@ void corpus_model(struct model_facts *out, struct arena *arena, struct corpus *c
  * it was there, or by another precision. 0 unless it is ready; -1 not known. A second old at most.
  */
 int64_t corpus_without_vectors(struct corpus *corpus, enum model_role role);
+/* Why a model in this state cannot embed, false: what: "visual" or "text"; reason: its facts'. One
+ * that is READY cannot because the program stops. */
+bool corpus_refuse(enum model_state state, const char *what, const char *reason, struct error *err);
 void corpus_device(struct device_info *out, struct corpus *corpus);
 struct index *corpus_index(struct corpus *corpus);
 /* By the model's owner, in batches of its size. ERROR_DEVICE model_not_installed, model_failed;

@@ -146,6 +146,7 @@ static void finish(struct owner *owner, struct work *work, const struct embeddin
                    const struct error *err) {
     struct work_group *group = work->group;
     bool counts = out && work->input.kind != INPUT_QUERY;
+    bool page = work->input.kind == INPUT_IMAGE;
     lock_take(&owner->lock);
     bool withdrawn = group->withdrawn;
     drop_pixels(owner, work);
@@ -154,7 +155,7 @@ static void finish(struct owner *owner, struct work *work, const struct embeddin
         work->done(work->ctx, work, out, err);
     lock_take(&owner->lock);
     owner->n_running--;
-    owner->n_embedded += counts;
+    owner->done[page].n_embedded += counts;
     group->n_open--;
     cond_wake_all(&owner->changed);
     lock_drop(&owner->lock);
@@ -190,12 +191,13 @@ static bool between_layers(void *ctx) {
 static void count_rate(struct owner *owner, const struct work *first, int n, double seconds) {
     if (first->input.kind == INPUT_QUERY)
         return;
-    lock_take(&owner->lock);
-    owner->rates[owner->rate_i].n = n;
-    owner->rates[owner->rate_i].seconds = seconds;
-    owner->rate_i = (owner->rate_i + 1) % OWNER_RATES;
-    lock_drop(&owner->lock);
     bool pages = first->input.kind == INPUT_IMAGE;
+    struct owner_work *done = &owner->done[pages];
+    lock_take(&owner->lock);
+    done->rates[done->rate_i].n = n;
+    done->rates[done->rate_i].seconds = seconds;
+    done->rate_i = (done->rate_i + 1) % OWNER_RATES;
+    lock_drop(&owner->lock);
     log_debug("%d %s embedded in %.3f s, %.2f %s/s", n, pages ? "pages" : "passages", seconds,
               seconds > 0 ? n / seconds : 0, pages ? "pages" : "passages");
 }
@@ -228,7 +230,7 @@ static void embed_batch(struct owner *owner, struct work **batch, int n) {
     if (ok)
         return;
     if (n > 1 && is_divisible(&err)) {
-        log_warn("a batch of %d is halved: %s", n, err.text);
+        log_debug("a batch of %d is halved: %s", n, err.text);
         embed_batch(owner, batch, n / 2);
         embed_batch(owner, batch + n / 2, n - n / 2);
         return;

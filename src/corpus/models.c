@@ -271,25 +271,28 @@ bool corpus_owner_takes_part(struct owner *owner) {
     return state == MODEL_READY || state == MODEL_LOADING;
 }
 
-bool corpus_owner_refuse(struct owner *owner, enum model_state state, struct error *err) {
+bool corpus_refuse(enum model_state state, const char *what, const char *reason,
+                   struct error *err) {
     switch (state) {
     case MODEL_READY:
         return error_set_code(err, ERROR_BUSY, "stopping", "the program is stopping");
     case MODEL_LOADING:
-        return error_set_code(err, ERROR_BUSY, "model_loading", "the %s model is loading",
-                              owner->what);
+        return error_set_code(err, ERROR_BUSY, "model_loading", "the %s model is loading", what);
     case MODEL_NOT_INSTALLED:
         return error_set_code(err, ERROR_DEVICE, "model_not_installed", "no %s model is installed",
-                              owner->what);
+                              what);
     case MODEL_FAILED:
         return error_set_code(err, ERROR_DEVICE, "model_failed",
-                              "the %s model could not be loaded: %.180s", owner->what,
-                              owner->reason);
+                              "the %s model could not be loaded: %.180s", what, reason);
     case MODEL_OFF:
         return error_set_code(err, ERROR_DEVICE, "model_not_installed",
-                              "the %s model is switched off", owner->what);
+                              "the %s model is switched off", what);
     }
     return false;
+}
+
+bool corpus_owner_refuse(struct owner *owner, enum model_state state, struct error *err) {
+    return corpus_refuse(state, owner->what, owner->reason, err);
 }
 
 /* ---- all of them ---------------------------------------------------------------------------- */
@@ -355,11 +358,12 @@ void corpus_model(struct model_facts *out, struct arena *arena, struct corpus *c
     lock_take(&owner->lock);
     out->state = owner->state;
     out->reason = arena_strdup(arena, owner->reason);
-    out->n_embedded = owner->n_embedded;
+    const struct owner_work *done = &owner->done[role == ROLE_VISUAL];
+    out->n_embedded = done->n_embedded;
     out->n_waiting = owner->questions.n + owner->others.n + owner->n_running;
     for (int i = 0; i < OWNER_RATES; i++) {
-        seconds += owner->rates[i].seconds;
-        n += owner->rates[i].n;
+        seconds += done->rates[i].seconds;
+        n += done->rates[i].n;
     }
     const struct model *model = owner->state == MODEL_READY ? owner->model : NULL;
     lock_drop(&owner->lock);

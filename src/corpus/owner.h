@@ -42,6 +42,16 @@ struct work_list {
 
 #define OWNER_RATES 8
 
+/* What was embedded of a kind. */
+struct owner_work {
+    struct {
+        int n;
+        double seconds;
+    } rates[OWNER_RATES]; /* of the last batches, a ring */
+    int rate_i;
+    int64_t n_embedded;
+};
+
 struct owner {
     struct corpus *corpus;
     const char *what; /* "visual", "text" */
@@ -60,12 +70,7 @@ struct owner {
     struct work_list questions, others;
     int n_running, n_decoded;
     int64_t decoded_bytes;
-    struct {
-        int n;
-        double seconds;
-    } rates[OWNER_RATES]; /* of the last batches, a ring */
-    int rate_i;
-    int64_t n_embedded;
+    struct owner_work done[2]; /* passages, pages */
 };
 
 /* ---- models.c ---- */

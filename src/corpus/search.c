@@ -64,7 +64,13 @@ static bool find_words(struct hits *out, struct searching *s, struct error *err)
     return true;
 }
 
-/* A command that searches without a server loads no model for an index without vectors. */
+/* Does the space belong to the model of this name: "<name>@<hash>/…"? */
+static bool is_of_model(const char *space, const char *name) {
+    size_t n = strnlen(name, 180); /* a space's name keeps so much of it */
+    return strncmp(space, name, n) == 0 && space[n] == '@';
+}
+
+/* A command that searches without a server loads no model whose spaces hold no vectors. */
 static bool is_worth_loading(struct searching *s, struct owner *owner, struct error *err) {
     struct space_facts *spaces;
     int n;
@@ -73,10 +79,11 @@ static bool is_worth_loading(struct searching *s, struct owner *owner, struct er
     if (!index_spaces(&spaces, &n, s->arena, s->corpus->index, err))
         return false;
     for (int i = 0; i < n; i++) {
-        if (spaces[i].n_items > 0)
+        if (spaces[i].n_items > 0 && is_of_model(spaces[i].name, owner->name))
             return true;
     }
-    return error_set(err, ERROR_DEVICE, "nothing has been embedded yet");
+    return error_set(err, ERROR_DEVICE, "nothing has been embedded by the %s model yet",
+                     owner->what);
 }
 
 /* The question as the role's model sees it. */

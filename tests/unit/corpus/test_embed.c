@@ -212,7 +212,7 @@ static void batches_are_of_one_kind_and_full(void **state) {
     assert_string_equal(batches, "2q 8t 8t 4t");
     assert_int_equal(atomic_load(&answers.n_done), 22);
     assert_int_equal(atomic_load(&answers.n_failed), 0);
-    assert_int_equal(owner.n_embedded, 20);
+    assert_int_equal(owner.done[0].n_embedded + owner.done[1].n_embedded, 20);
     assert_int_equal(owner.n_running, 0);
 }
 
