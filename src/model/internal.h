@@ -184,8 +184,10 @@ bool packed_new(struct packed **out, const char *dir, const char key[SHA256_HEX 
                 const size_t *sizes, int n, int64_t room_bytes, struct error *err);
 void *packed_at(const struct packed *packed, int i);
 /* Of one that was filled, with a dir: begins to write it to disk, in a thread of low priority; what
- * hinders it is only logged. */
-void packed_keep(struct packed *packed);
+ * hinders it is only logged. from: the model's folder, noted in <key>.from beside it. */
+void packed_keep(struct packed *packed, const char *from);
+/* Removes what was packed from the model of that folder. */
+void packed_forget(const char *dir, const char *from);
 void packed_close(struct packed *packed); /* after the writing has ended; NULL is fine */
 
 /* ---- families ------------------------------------------------------------------------------- */

@@ -33,7 +33,8 @@ void model_locate_alone(struct model_place *out, struct arena *arena,
 /* All that are installed, or partly so; ascending by name. */
 bool model_list(struct model_place **out, int *n, struct arena *arena,
                 const struct settings *settings, struct error *err);
-/* Only what is under MODELS_DIR is ever removed; ERROR_CONFLICT for one of the hub's cache. */
+/* Only what is under MODELS_DIR is ever removed, with what MODELS_DIR/packed holds of it;
+ * ERROR_CONFLICT for one of the hub's cache. */
 bool model_remove(const struct settings *settings, const char *name, struct error *err);
 
 /* Called while files come: of file i of n, done of total bytes (-1 unknown). False stops it (the

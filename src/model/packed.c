@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,7 +46,7 @@ struct packed {
     int part_fd; /* base is this part, mapped; -1: it is memory, or a file that has its name */
     /* the writer's */
     struct thread *writer;
-    char *dir;
+    char *dir, *from;
     char key[SHA256_HEX + 1];
     atomic_llong stop_ms; /* of time_mono_ms; 0: goes on */
 };
@@ -171,8 +172,11 @@ void packed_open(struct packed **out, const char *dir, const char key[SHA256_HEX
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     *out = NULL;
     if (fd >= 0 && map_packed(packed, fd, key)) {
+        char *from = mem_printf("%s/%s.from", dir, key);
         *out = packed;
         futimens(fd, NULL);
+        utimensat(AT_FDCWD, from, NULL, 0);
+        mem_free(from);
     } else if (fd >= 0) {
         log_warn("%s is damaged or of another version: the weights are packed again", path);
     }
@@ -349,7 +353,7 @@ static bool keep(struct packed *packed, struct error *err) {
 }
 
 static bool is_ours(const char *name) {
-    static const char *const ends[] = {".weights", ".hash", ".weights.part"};
+    static const char *const ends[] = {".weights", ".from", ".hash", ".weights.part"};
     for (size_t i = 0; i < BASE_COUNT(ends); i++) {
         if (strspn(name, "0123456789abcdef") == SHA256_HEX && !strcmp(name + SHA256_HEX, ends[i]))
             return true;
@@ -373,20 +377,52 @@ static void remove_unused(const char *path) {
         closedir(dir);
 }
 
+void packed_forget(const char *path, const char *from) {
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        char *text = NULL, *file = mem_printf("%s/%s", path, entry->d_name);
+        size_t len = 0;
+        if (is_ours(entry->d_name) && text_has_suffix(entry->d_name, ".from") &&
+            file_read(&text, &len, file, PATH_MAX, NULL) && strcmp(text, from) == 0) {
+            char *weights = mem_printf("%s/%.*s.weights", path, SHA256_HEX, entry->d_name);
+            unlink(weights);
+            unlink(file);
+            mem_free(weights);
+        }
+        mem_free(text);
+        mem_free(file);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* Whose they are, for packed_forget: without it they go when they are old. */
+static void note_owner(const struct packed *packed) {
+    char *path = mem_printf("%s/%s.from", packed->dir, packed->key);
+    struct error err;
+    if (!file_write_durable(path, packed->from, strlen(packed->from), &err))
+        log_warn("%s", err.text);
+    mem_free(path);
+}
+
 static void run_writer(void *arg) {
     struct packed *packed = arg;
     struct error err;
 #ifdef __linux__
     setpriority(PRIO_PROCESS, 0, 10); /* there, of this thread alone */
 #endif
-    if (keep(packed, &err))
+    if (keep(packed, &err)) {
+        note_owner(packed);
         remove_unused(packed->dir);
-    else
+    } else {
         log_warn("packed weights are not kept on disk: %s", err.text);
+    }
 }
 
-void packed_keep(struct packed *packed) {
+void packed_keep(struct packed *packed, const char *from) {
     struct error err;
+    packed->from = mem_strdup(from);
     if (!thread_start(&packed->writer, "packed weights", run_writer, packed, &err))
         log_warn("packed weights are not kept on disk: %s", err.text);
 }
@@ -403,5 +439,6 @@ void packed_close(struct packed *packed) {
     mem_free(packed->offsets);
     mem_free(packed->sizes);
     mem_free(packed->dir);
+    mem_free(packed->from);
     mem_free(packed);
 }

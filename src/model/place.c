@@ -5,6 +5,8 @@
  * file. A complete one is taken wherever it lies; of several half ones the first is told. */
 #include "model/place.h"
 
+#include "model/internal.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -388,6 +390,9 @@ bool model_remove(const struct settings *settings, const char *name, struct erro
     bool ok = is_removable(arena, settings, name, err) && place_lock_take(&fd, settings, name, err);
     if (ok) {
         ok = remove_folder(arena, settings, name, err);
+        if (ok)
+            packed_forget(path_join(arena, settings->models_dir, "packed"),
+                          place_dir(arena, settings, name));
         place_lock_drop(fd, settings, name);
     }
     arena_free(arena);

@@ -565,7 +565,7 @@ bool weights_finish(struct weights *weights, struct error *err) {
     model->info.packed_from_disk = weights->packed != NULL;
     bool ok = weights->packed || pack_all(weights, key, sizes, err);
     if (ok && model->packed_dir && !model->info.packed_from_disk)
-        packed_keep(weights->packed);
+        packed_keep(weights->packed, model->folder);
     mem_free(sizes);
     return ok && open_weights(weights, err);
 }
