@@ -21,6 +21,7 @@
 
 enum setting_kind {
     SETTING_TEXT,      /* any line */
+    SETTING_URL,       /* any line; a user and password in it are never printed */
     SETTING_PATH,      /* made absolute */
     SETTING_ROOTS,     /* colon-separated paths, made absolute; with their count behind them */
     SETTING_INT,       /* within min..max */
@@ -100,7 +101,7 @@ static const struct setting table[] = {
      "pages embedded at once", AT(batch_visual)},
     {"BATCH_SIZE_TEXT", "--batch-size-text", SETTING_INT, "8", 1, 256, NULL,
      "passages embedded at once", AT(batch_text)},
-    {"HF_ENDPOINT", "--hf-endpoint", SETTING_TEXT, "https://huggingface.co", 0, 0, NULL,
+    {"HF_ENDPOINT", "--hf-endpoint", SETTING_URL, "https://huggingface.co", 0, 0, NULL,
      "hub that models are fetched from", AT(hf_endpoint)},
     {"HF_HOME", "--hf-home", SETTING_PATH, "", 0, 0, NULL,
      "huggingface_hub's folder; empty: ~/.cache/huggingface", AT(hf_home)},
@@ -402,6 +403,7 @@ static bool put_value(struct settings *out, const struct setting *row, const cha
 
     switch (row->kind) {
     case SETTING_TEXT:
+    case SETTING_URL:
     case SETTING_SECRET:
         *(const char **)field = secret && !text[0] ? NULL : arena_strdup(out->arena, text);
         return true;
@@ -535,11 +537,24 @@ static void describe_text(struct buf *out, const char *text) {
     buf_printf(out, quoted ? "'%s'" : "%s", text ? text : "");
 }
 
+/* "https://user:secret@host" as "https://***@host". */
+static void describe_url(struct buf *out, const char *url) {
+    const char *start = strstr(url, "://");
+    start = start ? start + 3 : url;
+    const char *at = memchr(start, '@', strcspn(start, "/"));
+    buf_append(out, url, (size_t)(start - url));
+    buf_puts(out, at ? "***" : "");
+    describe_text(out, at ? at : start);
+}
+
 static void describe_value(struct buf *out, const struct settings *settings,
                            const struct setting *row) {
     const void *field = (const char *)settings + row->offset;
     struct arena *scratch;
     switch (row->kind) {
+    case SETTING_URL:
+        describe_url(out, *(const char *const *)field);
+        return;
     case SETTING_TEXT:
     case SETTING_PATH:
     case SETTING_CHOICE:

@@ -352,14 +352,22 @@ static void effective_settings_in_one_line(void **state) {
     struct fixture *fixture = *state;
     setenv("API_KEY", "very-secret", 1);
     const struct settings *s = load(fixture, "--uploads-dir", "with space", "--log-level=debug",
-                                    "--ingest-roots=/a:/b", "--max-file-size-mb=3", NULL);
+                                    "--ingest-roots=/a:/b", "--max-file-size-mb=3",
+                                    "--hf-endpoint=http://me:very-secret@hub.example/x", NULL);
     struct buf out = {0};
     settings_describe(&out, s);
     static const char *const parts[] = {
-        "DATA_DIR=/",        " INGEST_ROOTS=/a:/b ", " WORKER_HOST=127.0.0.1 WORKER_PORT=8002 ",
-        "/with space' ",     " MAX_FILE_SIZE_MB=3 ", " API_KEY=*** ",
-        " LOG_LEVEL=debug ", " INSECURE=0 ",         " DEVICE=auto ",
+        "DATA_DIR=/",
+        " INGEST_ROOTS=/a:/b ",
+        " WORKER_HOST=127.0.0.1 WORKER_PORT=8002 ",
+        "/with space' ",
+        " MAX_FILE_SIZE_MB=3 ",
+        " API_KEY=*** ",
+        " LOG_LEVEL=debug ",
+        " INSECURE=0 ",
+        " DEVICE=auto ",
         " LOG_FORMAT=text ",
+        " HF_ENDPOINT=http://***@hub.example/x ",
     };
     for (size_t i = 0; i < BASE_COUNT(parts); i++) {
         if (!strstr(out.data, parts[i]))
