@@ -537,7 +537,7 @@ static void describe_text(struct buf *out, const char *text) {
     buf_printf(out, quoted ? "'%s'" : "%s", text ? text : "");
 }
 
-/* "https://user:secret@host" as "https://***@host". */
+/* A user and password before the host are shown as three stars. */
 static void describe_url(struct buf *out, const char *url) {
     const char *start = strstr(url, "://");
     start = start ? start + 3 : url;
