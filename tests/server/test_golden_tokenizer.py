@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from minilm import find_minilm
 from running import PROGRAM, ROOT, SLOW
 
 GOLDEN = ROOT / "tests" / "golden" / "tokenizer"
@@ -59,10 +59,10 @@ def test_every_code_point_has_the_same_ids(name):
 
 
 def test_the_published_tokenizer_of_minilm():
-    folder = os.environ.get("DOCUSEARCH_MINILM")
-    path = Path(folder) / "tokenizer.json" if folder else None
-    if not path or not path.exists():
-        pytest.skip("DOCUSEARCH_MINILM names no folder with all-MiniLM-L6-v2's tokenizer.json")
+    folder, why = find_minilm()
+    if why:
+        pytest.skip(why)
+    path = folder / "tokenizer.json"
     kept = KEPT["files"][MINILM]
     if hashlib.sha256(path.read_bytes()).hexdigest() != kept["sha256"]:
         pytest.skip(f"{path} is another tokenizer.json than the one kept digests are of")
