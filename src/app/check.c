@@ -28,7 +28,9 @@ static void check_device(struct checking *c, const json_t *health) {
     const json_t *device = json_object_get(health, "device");
     const char *asked = json_text(device, "requested"), *used = json_text(device, "used");
     bool as_asked = strcmp(asked, "auto") == 0 || strcmp(asked, used) == 0;
-    finding(c, as_asked ? VERDICT_OK : VERDICT_WRONG, "device", used,
+    char fact_asked[96];
+    snprintf(fact_asked, sizeof fact_asked, as_asked ? "%s" : "%s, in place of %s", used, asked);
+    finding(c, as_asked ? VERDICT_OK : VERDICT_WRONG, "device", fact_asked,
             as_asked ? "" : "the device asked for is not available here: set DEVICE=auto");
     struct device_kind kinds[8];
     int n = device_kinds(kinds);
@@ -123,7 +125,7 @@ static void check_models(struct checking *c, const json_t *health, const struct 
                           strcmp(settings->text_model, "visual") == 0;
             name = visual ? settings->model_name : settings->text_model;
             model_locate(&place, arena, settings, name);
-            state = place.installed ? "installed" : "not_installed";
+            state = place.installed ? "installed" : place.origin[0] ? "failed" : "not_installed";
             why = place.installed                               ? place.folder
                   : strcmp(place.problem, "not installed") == 0 ? ""
                                                                 : place.problem;
@@ -200,7 +202,8 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
         check_disk(&c, settings);
         check_port(&c, &session);
     } else {
-        finding(&c, VERDICT_WRONG, "data folder", err.text, "");
+        finding(&c, VERDICT_WRONG, err.kind == ERROR_DEVICE ? "device" : "data folder", err.text,
+                "");
     }
     session_close(&session);
     json_decref(health);

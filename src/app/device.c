@@ -1,6 +1,7 @@
 /* Which device computes: the one asked for, or, where that is not there, the processor. */
 #include "app/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* The kinds stand fastest first. */
@@ -24,6 +25,9 @@ bool choose_device(const char **out, const struct settings *settings, struct err
                                   "requested device '%s' is not available and DEVICE_STRICT is set",
                                   asked);
         log_warn("Warning: Requested device '%s' not available, falling back to CPU", asked);
+        if (settings->log_level > LOG_WARN) /* a command's log is quiet; this is for its user too */
+            fprintf(stderr, "Warning: Requested device '%s' not available, falling back to CPU\n",
+                    asked);
     }
     log_info("Using device: %s", *out);
     return true;

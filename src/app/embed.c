@@ -148,9 +148,10 @@ static bool load_model(struct model **out, struct embedding_run *run, const char
     if (strcmp(name, "none") == 0)
         ok = error_set_code(err, ERROR_DEVICE, "model_not_installed",
                             "the settings name no model for this: give one with --model");
-    else if (!*place.folder && !strchr("/.", name[0]))
+    else if (!place.origin[0] && strcmp(place.problem, "not installed") == 0)
         ok = error_set_code(err, ERROR_DEVICE, "model_not_installed",
-                            "model '%.100s' is not installed: get it with `docusearch pull`", name);
+                            "model '%.80s' is not installed: get it with `docusearch pull %.80s`",
+                            name, name);
     else if (!place.installed)
         ok = error_set_code(err, ERROR_DEVICE, "model_not_installed", "model '%.100s': %s", name,
                             place.problem);

@@ -14,8 +14,10 @@ static bool open_folder(struct session *session, struct error *err) {
     int64_t deadline_ms = time_mono_ms() + STARTING_WAIT_MS;
     for (;;) {
         char *url = NULL;
-        if (corpus_open(&session->corpus, &url, session->settings, err))
-            return true;
+        if (corpus_open(&session->corpus, &url, session->settings, err)) {
+            const char *device;
+            return choose_device(&device, session->settings, err);
+        }
         if (!url || strcmp(err->code, "data_folder_in_use") != 0) {
             mem_free(url);
             return false;

@@ -159,9 +159,9 @@ static void say_without(struct owner *owner) {
             continue;
         int64_t n = corpus_without_vectors(owner->corpus, (enum model_role)role);
         if (n > 0)
-            log_warn("%" PRId64 " documents have no vectors of the %s model: searches by it pass "
-                     "them over until they are added again",
-                     n, owner->what);
+            log_warn("Documents without vectors of their %s by %s: %" PRId64
+                     "; searches by it pass them over until they are added again",
+                     role == ROLE_VISUAL ? "pages" : "passages", owner->name, n);
     }
 }
 
@@ -323,6 +323,8 @@ static void say_missing(const struct owner *owner) {
         log_info("The %s model %s is not there (%s): %s", owner->what, owner->name, owner->reason,
                  owner->wants_images ? "pages are not searched by their pictures"
                                      : "passages are searched by their words alone");
+    else if (owner->state == MODEL_FAILED)
+        log_error("The %s model %s cannot be used: %s", owner->what, owner->name, owner->reason);
 }
 
 bool corpus_models_start(struct corpus *corpus, struct error *err) {

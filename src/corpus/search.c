@@ -116,8 +116,8 @@ static bool check_cover(struct search_stage *stage, struct searching *s, enum mo
         return error_set_code(err, ERROR_DEVICE, "no_vectors",
                               "no document has vectors of this model (%" PRId64 " have been read)",
                               cover.n_without);
-    stage->note = arena_printf(s->arena, "%" PRId64 " documents have no vectors of this model",
-                               cover.n_without);
+    stage->note = arena_printf(s->arena, "%" PRId64 " document%s no vectors of this model",
+                               cover.n_without, cover.n_without == 1 ? " has" : "s have");
     return true;
 }
 

@@ -2,10 +2,12 @@
  * weights are never taken for another's. Six gigabytes are read once; later starts believe what was
  * written down as long as the files look untouched. */
 #include "model/internal.h"
+#include "model/place.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -104,6 +106,51 @@ static void write_down(const struct model *model, const struct checkpoint_file *
     mem_free(path);
 }
 
+/* ---- what was fetched ----------------------------------------------------------------------- */
+
+/* The SHA-256 that the file had when it was fetched: docusearch.json's, or the name of the blob
+ * that huggingface_hub's cache links to. False: nobody says. */
+static bool fetched_hash(char out[SHA256_HEX + 1], const struct checkpoint_file *file) {
+    char *folder = mem_strdup(file->path), *slash = strrchr(folder, '/');
+    const char *said = NULL;
+    json_t *manifest = NULL, *entry;
+    if (slash)
+        *slash = '\0';
+    if (config_read(&manifest, folder, PLACE_MANIFEST, false, NULL)) {
+        size_t i;
+        json_array_foreach(json_object_get(manifest, "files"), i, entry) {
+            const char *path = json_string_value(json_object_get(entry, "path"));
+            if (path && strcmp(path, file->name) == 0)
+                said = json_string_value(json_object_get(entry, "sha256"));
+        }
+    }
+    char *real = realpath(file->path, NULL);
+    if (!said && real && sha256_is_hex(path_name(real)))
+        said = path_name(real);
+    bool known = said && sha256_is_hex(said);
+    if (known)
+        memcpy(out, said, SHA256_HEX + 1);
+    free(real); /* realpath's */
+    json_decref(manifest);
+    mem_free(folder);
+    return known;
+}
+
+/* Asked when the file is met for the first time, or has changed since. */
+static bool is_as_fetched(const struct checkpoint_file *file, struct error *err) {
+    char fetched[SHA256_HEX + 1], now[SHA256_HEX + 1];
+    int64_t size = 0;
+    if (!fetched_hash(fetched, file))
+        return true;
+    if (!file_sha256(now, &size, file->path, err))
+        return false;
+    return strcmp(now, fetched) == 0 ||
+           error_set_code(err, ERROR_INPUT, "checksum_mismatch",
+                          "%s: its bytes are not those that were fetched (SHA-256 %.12s…, not "
+                          "%.12s…): remove the model and fetch it again",
+                          file->name, now, fetched);
+}
+
 /* ---- the model ------------------------------------------------------------------------------ */
 
 static void add_line(struct sha256 *hash, const char *file_hash, const char *name) {
@@ -118,7 +165,7 @@ static bool add_weights(struct sha256 *hash, const struct model *model,
     for (int i = 0; checkpoint && checkpoint_file_at(&file, checkpoint, i); i++) {
         char file_hash[SHA256_HEX + 1];
         if (!model->packed_dir || !recall(file_hash, model, &file)) {
-            if (!hash_file(file_hash, model, &file, err))
+            if (!is_as_fetched(&file, err) || !hash_file(file_hash, model, &file, err))
                 return false;
             if (model->packed_dir)
                 write_down(model, &file, file_hash);

@@ -95,10 +95,8 @@ static bool open_tokenizer(struct model *model, struct error *err) {
 
 static void name_space(struct model *model) {
     struct model_info *info = &model->info;
-    bool prompt = strcmp(info->family, "colpali") == 0;
-    snprintf(info->space, sizeof info->space, "%.180s@%.12s/%d/%s%s%s", info->name,
-             info->weights_hash, info->dim, precision_name(info->precision), prompt ? "/" : "",
-             prompt ? model->query_prompt : "");
+    snprintf(info->space, sizeof info->space, "%.180s@%.12s/%d/%s", info->name, info->weights_hash,
+             info->dim, precision_name(info->precision));
 }
 
 static bool open_all(struct model *model, const struct model_options *options, struct error *err) {

@@ -89,7 +89,7 @@ struct model_info {
     int64_t n_parameters, weight_bytes;
     char weights_hash[SHA256_HEX + 1]; /* over the files of weights, configuration and tokenizer */
     /* DESIGN: a space is named by model, weights hash, dimension and precision.
-     * "<name>@<first 12 of hash>/<dim>/<precision>[/prompt]" */
+     * "<name>@<first 12 of hash>/<dim>/<precision>" */
     char space[256];
     bool packed_from_disk; /* weights were found packed */
     double load_seconds;

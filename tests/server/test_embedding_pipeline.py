@@ -513,7 +513,7 @@ def test_another_model_has_a_space_of_its_own(serve):
     assert len(health(server)["vector_spaces"]) == 2
     # What another model has embedded is found by its words, and said.
     assert model(server, "text")["without_vectors"] == 1
-    assert "1 documents have no vectors of the text model" in server.log
+    assert "Documents without vectors of their passages by" in server.log
     reply = search(server, "heron", "text")
     assert "no document has vectors" in reply["stages"]["dense"]["unavailable"]
     assert reply["results"] == search(server, "heron", "lexical")["results"]

@@ -281,7 +281,7 @@ static void test_colpali_prompts(void **state) {
         struct embedding out;
         embed(&out, model, &input, 1);
         assert_int_equal(out.n, tokens[i]);
-        assert_true(text_has_suffix(model_info(model)->space, prompts[i]));
+        assert_true(text_has_suffix(model_info(model)->space, "/fp32")); /* pages know no prompt */
         model_close(model);
     }
     const struct model_options options = {
