@@ -5,12 +5,13 @@ import itertools
 import json
 import shutil
 import struct
+import subprocess
 import time
 
 import pytest
 
 from golden import embed, run_embed
-from running import SLOW
+from running import PROGRAM, SLOW, environment
 
 numpy = pytest.importorskip("numpy", reason="numpy makes the checkpoints")
 import golden_inputs  # noqa: E402  (needs numpy, and golden's path)
@@ -346,6 +347,22 @@ def test_an_adapter_with_half_of_a_pair(whole, tmp_path):
                      scratch=tmp_path)
     assert done.returncode == 1
     assert "adapter_model.safetensors" in done.stderr and "tensor" in done.stderr
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+def test_bytes_that_are_not_as_fetched(used_before, whole, tmp_path):
+    """Same size, finite values: only the hash tells."""
+    env = environment(tmp_path / "data", HF_HUB_OFFLINE="1")
+    subprocess.run([PROGRAM, "pull", "test/kept", "--from", str(whole("sentence"))], env=env,
+                   check=True, capture_output=True)
+    asked = [("--query", "a question")]
+    if used_before:
+        embed("test/kept", asked, scratch=tmp_path)
+    installed = tmp_path / "data" / "models" / "test--kept"
+    set_value(DENSE, b"\0\0\0\0", 0)(installed)
+    done = run_embed("test/kept", asked, scratch=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "model.safetensors: its bytes are not those that were fetched" in done.stderr
 
 
 # ---- inputs ------------------------------------------------------------------------------------
