@@ -358,8 +358,9 @@ def test_bytes_that_are_not_as_fetched(used_before, whole, tmp_path):
     asked = [("--query", "a question")]
     if used_before:
         embed("test/kept", asked, scratch=tmp_path)
-    installed = tmp_path / "data" / "models" / "test--kept"
-    set_value(DENSE, b"\0\0\0\0", 0)(installed)
+    with open(tmp_path / "data" / "models" / "test--kept" / WEIGHTS, "r+b") as file:
+        file.seek(-4, 2)
+        file.write(struct.pack("<f", 1.0))
     done = run_embed("test/kept", asked, scratch=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     assert "model.safetensors: its bytes are not those that were fetched" in done.stderr
