@@ -154,37 +154,15 @@ static void round_int8(uint8_t *out, size_t stride, const float *in, int n_units
     }
 }
 
-/* 16 × 16 groups: first within quarters of vectors, then the quarters. */
 static inline void turn_unit(uint8_t *out, const uint8_t *in, size_t row_bytes) {
-    __m512i a[16], b[16];
+    __m512i groups[16];
     UNROLLED
     for (int r = 0; r < 16; r++)
-        a[r] = _mm512_loadu_si512(in + (size_t)r * row_bytes);
+        groups[r] = _mm512_loadu_si512(in + (size_t)r * row_bytes);
+    transpose_16(groups);
     UNROLLED
-    for (int r = 0; r < 16; r += 2) {
-        b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
-        b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
-    }
-    UNROLLED
-    for (int r = 0; r < 16; r += 4) {
-        a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
-        a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
-        a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
-        a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
-    }
-    /* a[4 i + j] now has groups j, j + 4, j + 8, j + 12 of rows 4 i … 4 i + 3. */
-    UNROLLED
-    for (int j = 0; j < 4; j++) {
-        __m512i low01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
-        __m512i high01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
-        __m512i low23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
-        __m512i high23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xdd);
-        uint8_t *to = out + j * GEMM_UNIT;
-        _mm512_storeu_si512(to, _mm512_shuffle_i32x4(low01, low23, 0x88));
-        _mm512_storeu_si512(to + 4 * GEMM_UNIT, _mm512_shuffle_i32x4(high01, high23, 0x88));
-        _mm512_storeu_si512(to + 8 * GEMM_UNIT, _mm512_shuffle_i32x4(low01, low23, 0xdd));
-        _mm512_storeu_si512(to + 12 * GEMM_UNIT, _mm512_shuffle_i32x4(high01, high23, 0xdd));
-    }
+    for (int g = 0; g < 16; g++)
+        _mm512_storeu_si512(out + g * GEMM_UNIT, groups[g]);
 }
 
 static void turn(uint8_t *out, const uint8_t *in, int n_units) {
