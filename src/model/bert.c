@@ -86,25 +86,6 @@ static bool open_tables(struct bert *bert, const struct model *model, struct wei
     return ok;
 }
 
-/* Of layer i, the linear layers named, stacked, and their biases. */
-static bool open_linear(struct weight **weight, struct tensor **bias, const struct bert *bert,
-                        struct weights *weights, int layer_i, const char *const *parts, int n_parts,
-                        int n, int k, struct error *err) {
-    char text[3][2][WEIGHTS_NAME];
-    const char *names[2][3];
-    const int sizes[3] = {n, n, n};
-    for (int i = 0; i < n_parts; i++) {
-        for (int j = 0; j < 2; j++) {
-            snprintf(text[i][j], sizeof text[i][j], "encoder.layer.%d.%s.%s", layer_i, parts[i],
-                     j ? "bias" : "weight");
-            names[j][i] = text[i][j];
-        }
-    }
-    return weights_linear(weight, weights, names[0], sizes, n_parts, k, WEIGHT_STACK,
-                          bert->precision, NULL, err) &&
-           weights_vector(bias, weights, names[1], sizes, n_parts, err);
-}
-
 static bool open_layer(struct bert *bert, struct weights *weights, int i, struct error *err) {
     static const char *const qkv[] = {"attention.self.query", "attention.self.key",
                                       "attention.self.value"};
@@ -112,16 +93,19 @@ static bool open_layer(struct bert *bert, struct weights *weights, int i, struct
                              *const up[] = {"intermediate.dense"}, *const down[] = {"output.dense"};
     struct bert_layer *layer = &bert->layers[i];
     int width = bert->width, inner = bert->inner;
-    char norm[2][WEIGHTS_NAME];
-    snprintf(norm[0], sizeof norm[0], "encoder.layer.%d.attention.output.LayerNorm", i);
-    snprintf(norm[1], sizeof norm[1], "encoder.layer.%d.output.LayerNorm", i);
-    return open_linear(&layer->qkv, &layer->qkv_bias, bert, weights, i, qkv, 3, width, width,
-                       err) &&
-           open_linear(&layer->out, &layer->out_bias, bert, weights, i, out, 1, width, width,
-                       err) &&
-           open_linear(&layer->up, &layer->up_bias, bert, weights, i, up, 1, inner, width, err) &&
-           open_linear(&layer->down, &layer->down_bias, bert, weights, i, down, 1, width, inner,
-                       err) &&
+    const int widths[] = {width, width, width};
+    char name[64], norm[2][WEIGHTS_NAME];
+    snprintf(name, sizeof name, "encoder.layer.%d", i);
+    snprintf(norm[0], sizeof norm[0], "%s.attention.output.LayerNorm", name);
+    snprintf(norm[1], sizeof norm[1], "%s.output.LayerNorm", name);
+    return weights_layer(&layer->qkv, &layer->qkv_bias, weights, name, qkv, widths, 3, width,
+                         WEIGHT_STACK, bert->precision, NULL, err) &&
+           weights_layer(&layer->out, &layer->out_bias, weights, name, out, widths, 1, width,
+                         WEIGHT_STACK, bert->precision, NULL, err) &&
+           weights_layer(&layer->up, &layer->up_bias, weights, name, up, &inner, 1, width,
+                         WEIGHT_STACK, bert->precision, NULL, err) &&
+           weights_layer(&layer->down, &layer->down_bias, weights, name, down, widths, 1, inner,
+                         WEIGHT_STACK, bert->precision, NULL, err) &&
            weights_norm(&layer->attention_norm, weights, norm[0], width, 0, true, false, err) &&
            weights_norm(&layer->output_norm, weights, norm[1], width, 0, true, false, err);
 }

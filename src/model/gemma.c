@@ -84,19 +84,6 @@ static bool read_config(struct gemma *gemma, const struct config *config, int vo
     return true;
 }
 
-static bool open_linear(struct weight **weight, const struct gemma *gemma, struct weights *weights,
-                        int layer_i, const char *const *parts, const int *n, int n_parts, int k,
-                        enum weight_join join, const float *columns, struct error *err) {
-    char text[3][WEIGHTS_NAME];
-    const char *names[3];
-    for (int i = 0; i < n_parts; i++) {
-        snprintf(text[i], sizeof text[i], "language_model.layers.%d.%s.weight", layer_i, parts[i]);
-        names[i] = text[i];
-    }
-    return weights_linear(weight, weights, names, n, n_parts, k, join, gemma->precision, columns,
-                          err);
-}
-
 static bool open_layer(struct gemma *gemma, struct weights *weights, int i, struct error *err) {
     static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
                              *const out[] = {"self_attn.o_proj"},
@@ -105,21 +92,22 @@ static bool open_layer(struct gemma *gemma, struct weights *weights, int i, stru
     struct gemma_layer *layer = &gemma->layers[i];
     int heads = gemma->n_heads * gemma->head_dim, kv = gemma->n_kv_heads * gemma->head_dim;
     int qkv_n[] = {heads, kv, kv}, inner_n[] = {gemma->inner, gemma->inner};
-    char norm[2][WEIGHTS_NAME];
-    snprintf(norm[0], sizeof norm[0], "language_model.layers.%d.input_layernorm", i);
-    snprintf(norm[1], sizeof norm[1], "language_model.layers.%d.post_attention_layernorm", i);
+    char name[64], norm[2][WEIGHTS_NAME];
+    snprintf(name, sizeof name, "language_model.layers.%d", i);
+    snprintf(norm[0], sizeof norm[0], "%s.input_layernorm", name);
+    snprintf(norm[1], sizeof norm[1], "%s.post_attention_layernorm", name);
     return weights_norm(&layer->attention_norm, weights, norm[0], gemma->width, 1, false, true,
                         err) &&
            weights_norm(&layer->network_norm, weights, norm[1], gemma->width, 1, false, true,
                         err) &&
-           open_linear(&layer->qkv, gemma, weights, i, qkv, qkv_n, 3, gemma->width, WEIGHT_STACK,
-                       layer->attention_norm.columns, err) &&
-           open_linear(&layer->out, gemma, weights, i, out, &gemma->width, 1, heads, WEIGHT_STACK,
-                       NULL, err) &&
-           open_linear(&layer->gate_up, gemma, weights, i, gate_up, inner_n, 2, gemma->width,
-                       WEIGHT_GATED, layer->network_norm.columns, err) &&
-           open_linear(&layer->down, gemma, weights, i, down, &gemma->width, 1, gemma->inner,
-                       WEIGHT_STACK, NULL, err);
+           weights_layer(&layer->qkv, NULL, weights, name, qkv, qkv_n, 3, gemma->width,
+                         WEIGHT_STACK, gemma->precision, layer->attention_norm.columns, err) &&
+           weights_layer(&layer->out, NULL, weights, name, out, &gemma->width, 1, heads,
+                         WEIGHT_STACK, gemma->precision, NULL, err) &&
+           weights_layer(&layer->gate_up, NULL, weights, name, gate_up, inner_n, 2, gemma->width,
+                         WEIGHT_GATED, gemma->precision, layer->network_norm.columns, err) &&
+           weights_layer(&layer->down, NULL, weights, name, down, &gemma->width, 1, gemma->inner,
+                         WEIGHT_STACK, gemma->precision, NULL, err);
 }
 
 bool gemma_open(struct gemma **out, struct model *model, struct weights *weights,

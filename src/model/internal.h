@@ -153,6 +153,12 @@ bool weights_norm(struct weights_norm *out, struct weights *weights, const char 
 bool weights_linear(struct weight **out, struct weights *weights, const char *const *names,
                     const int *n, int n_parts, int k, enum weight_join join,
                     enum precision precision, const float *columns, struct error *err);
+/* The same of <layer>.<part>.weight for each of at most 3 parts, with, where bias is not NULL,
+ * their biases in a row. */
+bool weights_layer(struct weight **out, struct tensor **bias, struct weights *weights,
+                   const char *layer, const char *const *parts, const int *n, int n_parts, int k,
+                   enum weight_join join, enum precision precision, const float *columns,
+                   struct error *err);
 /* Finds the packed weights on disk, or packs them. */
 bool weights_finish(struct weights *weights, struct error *err);
 

@@ -63,24 +63,6 @@ static bool read_config(struct siglip *siglip, const struct config *config, stru
 
 #define TOWER "vision_tower."
 
-static bool open_linear(struct weight **weight, struct tensor **bias, const struct siglip *siglip,
-                        struct weights *weights, int layer_i, const char *const *parts, int n_parts,
-                        int n, int k, const float *columns, struct error *err) {
-    char text[3][2][WEIGHTS_NAME];
-    const char *names[2][3];
-    const int sizes[3] = {n, n, n};
-    for (int i = 0; i < n_parts; i++) {
-        for (int j = 0; j < 2; j++) {
-            snprintf(text[i][j], sizeof text[i][j], TOWER "encoder.layers.%d.%s.%s", layer_i,
-                     parts[i], j ? "bias" : "weight");
-            names[j][i] = text[i][j];
-        }
-    }
-    return weights_linear(weight, weights, names[0], sizes, n_parts, k, WEIGHT_STACK,
-                          siglip->precision, columns, err) &&
-           weights_vector(bias, weights, names[1], sizes, n_parts, err);
-}
-
 static bool open_layer(struct siglip *siglip, struct weights *weights, int i, struct error *err) {
     static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
                              *const out[] = {"self_attn.out_proj"}, *const up[] = {"mlp.fc1"},
@@ -88,22 +70,24 @@ static bool open_layer(struct siglip *siglip, struct weights *weights, int i, st
     struct siglip_layer *layer = &siglip->layers[i];
     int width = siglip->width, inner = siglip->inner;
     const float *before_attention, *before_network;
-    char norm[2][WEIGHTS_NAME];
-    snprintf(norm[0], sizeof norm[0], TOWER "encoder.layers.%d.layer_norm1", i);
-    snprintf(norm[1], sizeof norm[1], TOWER "encoder.layers.%d.layer_norm2", i);
+    const int widths[] = {width, width, width};
+    char name[64], norm[2][WEIGHTS_NAME];
+    snprintf(name, sizeof name, TOWER "encoder.layers.%d", i);
+    snprintf(norm[0], sizeof norm[0], "%s.layer_norm1", name);
+    snprintf(norm[1], sizeof norm[1], "%s.layer_norm2", name);
     if (!weights_norm(&layer->attention_norm, weights, norm[0], width, 0, true, true, err) ||
         !weights_norm(&layer->network_norm, weights, norm[1], width, 0, true, true, err))
         return false;
     before_attention = layer->attention_norm.columns;
     before_network = layer->network_norm.columns;
-    return open_linear(&layer->qkv, &layer->qkv_bias, siglip, weights, i, qkv, 3, width, width,
-                       before_attention, err) &&
-           open_linear(&layer->out, &layer->out_bias, siglip, weights, i, out, 1, width, width,
-                       NULL, err) &&
-           open_linear(&layer->up, &layer->up_bias, siglip, weights, i, up, 1, inner, width,
-                       before_network, err) &&
-           open_linear(&layer->down, &layer->down_bias, siglip, weights, i, down, 1, width, inner,
-                       NULL, err);
+    return weights_layer(&layer->qkv, &layer->qkv_bias, weights, name, qkv, widths, 3, width,
+                         WEIGHT_STACK, siglip->precision, before_attention, err) &&
+           weights_layer(&layer->out, &layer->out_bias, weights, name, out, widths, 1, width,
+                         WEIGHT_STACK, siglip->precision, NULL, err) &&
+           weights_layer(&layer->up, &layer->up_bias, weights, name, up, &inner, 1, width,
+                         WEIGHT_STACK, siglip->precision, before_network, err) &&
+           weights_layer(&layer->down, &layer->down_bias, weights, name, down, widths, 1, inner,
+                         WEIGHT_STACK, siglip->precision, NULL, err);
 }
 
 /* The table of places, as a tensor. */

@@ -412,6 +412,23 @@ bool weights_linear(struct weight **out, struct weights *weights, const char *co
     return true;
 }
 
+bool weights_layer(struct weight **out, struct tensor **bias, struct weights *weights,
+                   const char *layer, const char *const *parts, const int *n, int n_parts, int k,
+                   enum weight_join join, enum precision precision, const float *columns,
+                   struct error *err) {
+    char text[2][3][WEIGHTS_NAME];
+    const char *names[2][3];
+    assert(n_parts <= 3);
+    for (int i = 0; i < n_parts; i++) {
+        snprintf(text[0][i], WEIGHTS_NAME, "%s.%s.weight", layer, parts[i]);
+        snprintf(text[1][i], WEIGHTS_NAME, "%s.%s.bias", layer, parts[i]);
+        names[0][i] = text[0][i];
+        names[1][i] = text[1][i];
+    }
+    return weights_linear(out, weights, names[0], n, n_parts, k, join, precision, columns, err) &&
+           (!bias || weights_vector(bias, weights, names[1], n, n_parts, err));
+}
+
 /* ---- packing -------------------------------------------------------------------------------- */
 
 struct rows {
