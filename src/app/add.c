@@ -38,11 +38,7 @@ struct adding {
 static struct entry *add_entry(struct adding *a, const char *path) {
     if (a->n == a->cap) {
         a->cap = a->cap ? a->cap * 2 : 64;
-        struct entry *grown = mem_alloc(a->cap * sizeof *grown);
-        if (a->n > 0)
-            memcpy(grown, a->entries, a->n * sizeof *grown);
-        mem_free(a->entries);
-        a->entries = grown;
+        a->entries = mem_grow(a->entries, a->cap, sizeof *a->entries);
     }
     a->entries[a->n] = (struct entry){.path = mem_strdup(path)};
     return &a->entries[a->n++];

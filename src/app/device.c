@@ -24,10 +24,12 @@ bool choose_device(const char **out, const struct settings *settings, struct err
             return error_set_code(err, ERROR_DEVICE, "device_not_available",
                                   "requested device '%s' is not available and DEVICE_STRICT is set",
                                   asked);
-        log_warn("Warning: Requested device '%s' not available, falling back to CPU", asked);
-        if (settings->log_level > LOG_WARN) /* a command's log is quiet; this is for its user too */
-            fprintf(stderr, "Warning: Requested device '%s' not available, falling back to CPU\n",
-                    asked);
+        char text[128];
+        snprintf(text, sizeof text,
+                 "Warning: Requested device '%s' not available, falling back to CPU", asked);
+        log_warn("%s", text);
+        if (settings->log_level > LOG_WARN) /* a command's log is quiet; its user is told too */
+            fprintf(stderr, "%s\n", text);
     }
     log_info("Using device: %s", *out);
     return true;

@@ -50,11 +50,7 @@ static void add_item(struct embedding_run *run, enum input_kind kind, const char
                      size_t len) {
     if (run->n == run->cap) {
         run->cap = run->cap ? run->cap * 2 : 64;
-        struct item *grown = mem_alloc(run->cap * sizeof *grown);
-        if (run->n > 0)
-            memcpy(grown, run->items, run->n * sizeof *grown);
-        mem_free(run->items);
-        run->items = grown;
+        run->items = mem_grow(run->items, run->cap, sizeof *run->items);
     }
     run->items[run->n++] = (struct item){kind, text, len};
 }

@@ -56,6 +56,8 @@ void error_prefix(struct error *err, const char *format, ...) BASE_PRINTF(2, 3);
 void *mem_alloc(size_t size_bytes);
 char *mem_strdup(const char *text);
 char *mem_printf(const char *format, ...) BASE_PRINTF(1, 2);
+/* Reallocates such a block to n of them; what is added is not zeroed. */
+void *mem_grow(void *block, size_t n, size_t size_bytes);
 /* For sizes that come from a file, a client or a model: NULL when n * size overflows, passes
  * max_bytes, or cannot be had. Zeroed. mem_try_grow reallocates and zeroes nothing. */
 void *mem_try(size_t n, size_t size_bytes, size_t max_bytes);

@@ -65,6 +65,13 @@ void *mem_try_grow(void *block, size_t n, size_t size_bytes, size_t max_bytes) {
     return realloc(block, total ? total : 1);
 }
 
+void *mem_grow(void *block, size_t n, size_t size_bytes) {
+    void *grown = mem_try_grow(block, n, size_bytes, SIZE_MAX);
+    if (!grown)
+        out_of_memory("a block", size_bytes);
+    return grown;
+}
+
 void mem_free(void *block) {
     free(block);
 }

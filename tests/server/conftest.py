@@ -35,6 +35,23 @@ def stop_whole(running):
     return status
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """checkpoint(name) -> the folder of a small checkpoint (tests/golden), made once, not to be
+    changed. Skips without numpy, which makes them."""
+    pytest.importorskip("numpy", reason="numpy makes the checkpoints")
+    import golden  # noqa: F401  (has the folder of make_checkpoints searched)
+    import make_checkpoints
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def find(name):
+        if not (folder / name).exists():
+            make_checkpoints.make(name, folder / name)
+        return folder / name
+
+    return find
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     running = Running(tmp_path_factory.mktemp("server") / "data")

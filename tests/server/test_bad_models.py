@@ -22,18 +22,6 @@ DENSE = "encoder.layer.1.output.dense.weight"
 WORDS = "embeddings.word_embeddings.weight"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder, made = tmp_path_factory.mktemp("whole"), {}
-
-    def find(name):
-        if name not in made:
-            made[name] = make_checkpoints.make(name, folder / name)
-        return made[name]
-
-    return find
-
-
 # ---- what goes wrong ---------------------------------------------------------------------------
 
 def load(path):
@@ -277,9 +265,9 @@ COLPALI_CASES = {  # what: (the checkpoint, the edit, words)
 }
 
 
-def broken(whole, tmp_path, name, edit):
+def broken(checkpoint, tmp_path, name, edit):
     folder = tmp_path / "model"
-    shutil.copytree(whole(name), folder)
+    shutil.copytree(checkpoint(name), folder)
     edit(folder)
     return folder
 
@@ -304,9 +292,9 @@ INCOMPLETE = {"no weights", "half fetched", "no configuration", "no tokenizer", 
 
 
 @pytest.mark.parametrize("what", CASES)
-def test_embed_refuses(what, whole, tmp_path):
+def test_embed_refuses(what, checkpoint, tmp_path):
     name, edit, words = CASES[what]
-    folder = broken(whole, tmp_path, name, edit)
+    folder = broken(checkpoint, tmp_path, name, edit)
     refused(folder, ("--query", "a question"), words, tmp_path)
 
 
@@ -321,13 +309,13 @@ def wait_loaded(server, folder):
 
 
 @pytest.mark.parametrize("pair", list(itertools.zip_longest(*[iter(CASES)] * 2)), ids=str)
-def test_a_server_stays_up(pair, whole, tmp_path, start):
+def test_a_server_stays_up(pair, checkpoint, tmp_path, start):
     """Two at once: one where the visual model should be, one where the text model should be."""
     folders = {}
     for what in filter(None, pair):
         name, edit, _ = CASES[what]
         (tmp_path / what.replace("/", " ")).mkdir()
-        folders[what] = broken(whole, tmp_path / what.replace("/", " "), name, edit)
+        folders[what] = broken(checkpoint, tmp_path / what.replace("/", " "), name, edit)
     names = [str(folder) for folder in folders.values()] + ["none"]
     server = start(HF_HUB_OFFLINE="1", MODEL_PRECISION="fp32", MODEL_NAME=names[0],
                    TEXT_MODEL=names[1])
@@ -339,21 +327,21 @@ def test_a_server_stays_up(pair, whole, tmp_path, start):
     assert server.get("/search", query="anything", search_mode="lexical").status == 200
 
 
-def test_an_adapter_with_half_of_a_pair(whole, tmp_path):
-    folder = broken(whole, tmp_path, "colpali-adapter",
+def test_an_adapter_with_half_of_a_pair(checkpoint, tmp_path):
+    folder = broken(checkpoint, tmp_path, "colpali-adapter",
                     head_edit(lambda head: head.update(
                         {"other.lora_B.weight": head.pop(LORA)}), "adapter_model.safetensors"))
-    done = run_embed(folder, [("--query", "x")], arguments=["--base", str(whole("colpali-base"))],
+    done = run_embed(folder, [("--query", "x")], arguments=["--base", str(checkpoint("colpali-base"))],
                      scratch=tmp_path)
     assert done.returncode == 1
     assert "adapter_model.safetensors" in done.stderr and "tensor" in done.stderr
 
 
 @pytest.mark.parametrize("used_before", [False, True])
-def test_bytes_that_are_not_as_fetched(used_before, whole, tmp_path):
+def test_bytes_that_are_not_as_fetched(used_before, checkpoint, tmp_path):
     """Same size, finite values: only the hash tells."""
     env = environment(tmp_path / "data", HF_HUB_OFFLINE="1")
-    subprocess.run([PROGRAM, "pull", "test/kept", "--from", str(whole("sentence"))], env=env,
+    subprocess.run([PROGRAM, "pull", "test/kept", "--from", str(checkpoint("sentence"))], env=env,
                    check=True, capture_output=True)
     asked = [("--query", "a question")]
     if used_before:
@@ -376,21 +364,21 @@ def are_unit(vectors):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("name", ["sentence", "colbert", "colpali-merged"])
-def test_odd_texts(name, precision, whole, tmp_path):
+def test_odd_texts(name, precision, checkpoint, tmp_path):
     texts = ["", " ", "\n", "\u0000x".replace("\u0000", "\x01"), "\u4e00" * 7, "\U0001f9ff",
              "\ufffd\ufffd", "[MASK]", "<image>", "\u0e01\u0e02" * 300, "." * 400]
     asked = [(kind, text) for kind in ("--query", "--passage") for text in texts]
-    for (kind, text), vectors in zip(asked, embed(whole(name), asked, precision, tmp_path)):
+    for (kind, text), vectors in zip(asked, embed(checkpoint(name), asked, precision, tmp_path)):
         assert vectors or (name == "colbert" and kind == "--passage"), (kind, text)
         if vectors:
             are_unit(vectors)
 
 
 @pytest.mark.parametrize("name", ["sentence", "colbert", "colpali-merged"])
-def test_a_passage_of_100000_words(name, whole, tmp_path):
+def test_a_passage_of_100000_words(name, checkpoint, tmp_path):
     path = tmp_path / "passages"
     path.write_text("lighthouse keeper rope 1234 " * 25000 + "\n\nshort one\n", encoding="utf-8")
-    done = run_embed(whole(name), [], "bf16", tmp_path, ["--passages-from", str(path)])
+    done = run_embed(checkpoint(name), [], "bf16", tmp_path, ["--passages-from", str(path)])
     if done.returncode == 0:
         told = json.loads(done.stdout)["inputs"]
         assert len(told) == 3
@@ -401,13 +389,13 @@ def test_a_passage_of_100000_words(name, whole, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_odd_pictures(precision, whole, tmp_path):
+def test_odd_pictures(precision, checkpoint, tmp_path):
     paths = golden_inputs.write_pictures(tmp_path)
     black = tmp_path / "black.png"
     golden_inputs.write_png(black, numpy.zeros((64, 64, 3), numpy.uint8))
     tall = tmp_path / "tall.png"
     golden_inputs.write_png(tall, numpy.full((20000, 10, 3), 255, numpy.uint8))
     asked = [("--image", str(p)) for p in [*paths.values(), black, tall]]
-    for vectors in embed(whole("colpali-merged"), asked, precision, tmp_path):
+    for vectors in embed(checkpoint("colpali-merged"), asked, precision, tmp_path):
         assert len(vectors) == 64 + 8
         are_unit(vectors)

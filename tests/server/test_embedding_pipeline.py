@@ -11,31 +11,23 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from running import PROGRAM, ROOT, SLOW
+from running import PROGRAM, SLOW
 
-MAKER = ROOT / "tests" / "golden" / "make_checkpoints.py"
-NAMES = ("sentence", "colbert", "colpali-merged")
 LOST = (OSError, http.client.HTTPException)
 WORDS = ("heron lantern copper meadow quartz violin harbor saddle thunder pepper marble engine "
          "garden winter island pencil rocket barley canyon velvet").split()
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(checkpoint):
     """Folders of small checkpoints, by name."""
-    if subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True).returncode != 0:
-        pytest.skip("no numpy to make the checkpoints with")
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(MAKER), str(folder), *NAMES], check=True,
-                   capture_output=True)
-    return {name: folder / name for name in NAMES}
+    return {name: checkpoint(name) for name in ("sentence", "colbert", "colpali-merged")}
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import math
 import struct
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +13,7 @@ import pytest
 import inputs
 import tiny_model
 from conftest import stop_whole
-from running import PROGRAM, ROOT, SLOW, Running, environment
+from running import PROGRAM, SLOW, Running, environment
 
 PICTURE = inputs.png_grey(30, 20)
 PASSAGES = ["The lighthouse was painted.", "Nineteen ropes, one anchor!", "walrus"]
@@ -23,19 +22,6 @@ PASSAGES = ["The lighthouse was painted.", "Nineteen ropes, one anchor!", "walru
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny_model.make_bert(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Folders of small late-interaction models, as they are published."""
-    if subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True).returncode != 0:
-        pytest.skip("no numpy to make the checkpoints with")
-    folder = tmp_path_factory.mktemp("published")
-    maker = ROOT / "tests" / "golden" / "make_checkpoints.py"
-    names = ("colbert", "colpali-hf")
-    subprocess.run([sys.executable, str(maker), str(folder), *names], check=True,
-                   capture_output=True)
-    return {name: folder / name for name in names}
 
 
 def wait_loaded(running):
@@ -194,14 +180,14 @@ def test_device_that_is_not_there(embed):
     assert "cuda" in err and "DEVICE_STRICT" in err
 
 
-def test_late_models_give_a_row_a_token(embed, published, tmp_path):
+def test_late_models_give_a_row_a_token(embed, checkpoint, tmp_path):
     picture = tmp_path / "page.png"
     picture.write_bytes(PICTURE)
-    late = embed.json("--model", str(published["colbert"]), "--passage", "walrus", "--query", "x",
+    late = embed.json("--model", str(checkpoint("colbert")), "--passage", "walrus", "--query", "x",
                       "--passage", PASSAGES[0])
     rows = [len(one["vectors"]) for one in late["inputs"]]
     assert rows[0] < rows[2] and rows[1] == 32  # a query is filled up with masks
-    seen = embed.json("--model", str(published["colpali-hf"]), "--image", str(picture), "--query",
+    seen = embed.json("--model", str(checkpoint("colpali-hf")), "--image", str(picture), "--query",
                       "walrus", "--image", str(picture))
     page, query, again = seen["inputs"]
     assert len(page["vectors"]) > len(query["vectors"]) > 10 and page["space"] == query["space"]
@@ -210,8 +196,8 @@ def test_late_models_give_a_row_a_token(embed, published, tmp_path):
         assert all(length(row) == pytest.approx(1, abs=1e-4) for row in one["vectors"])
 
 
-def test_pictures_of_every_kind_and_those_that_are_none(embed, published, tmp_path):
-    model = str(published["colpali-hf"])
+def test_pictures_of_every_kind_and_those_that_are_none(embed, checkpoint, tmp_path):
+    model = str(checkpoint("colpali-hf"))
     for name, data in (("dot.png", inputs.png_grey(1, 1)), ("wide.png", inputs.png_grey(3000, 2))):
         (tmp_path / name).write_bytes(data)
         reply = embed.json("--model", model, "--image", str(tmp_path / name))
@@ -310,8 +296,8 @@ def test_a_picture_is_not_for_a_text_model(served, model):
     assert "base64" in reply["error"]["message"]
 
 
-def test_late_models_are_asked_with_multi_vector(start, published, embed, tmp_path):
-    text, visual = (str(published[name]) for name in ("colbert", "colpali-hf"))
+def test_late_models_are_asked_with_multi_vector(start, checkpoint, embed, tmp_path):
+    text, visual = (str(checkpoint(name)) for name in ("colbert", "colpali-hf"))
     server = start(TEXT_MODEL=text, MODEL_NAME=visual, MODEL_PRECISION="fp32")
     models = wait_loaded(server)
     assert [models[kind]["late"] for kind in ("text", "visual")] == [True, True]

@@ -7,23 +7,9 @@ from golden import Agreement, embed, kept
 
 numpy = pytest.importorskip("numpy", reason="numpy makes the checkpoints")
 import golden_inputs  # noqa: E402  (needs numpy, and golden's path)
-import make_checkpoints  # noqa: E402
 
 PRECISIONS = ["fp32", "bf16", "int8"]
 BASE_NAME = "vidore/colpaligemma-3b-pt-448-base"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """checkpoint(name) -> its folder, made once."""
-    folder, made = tmp_path_factory.mktemp("golden"), {}
-
-    def find(name):
-        if name not in made:
-            made[name] = make_checkpoints.make(name, folder / name)
-        return made[name]
-
-    return find
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -297,15 +296,9 @@ def test_batch_sizes(tiny, tmp_path):
     assert "BATCH_SIZE_VISUAL" in refused(tmp_path, BATCH_SIZE_VISUAL="0")
 
 
-def test_query_prompt_and_batch_size_visual(tmp_path):
+def test_query_prompt_and_batch_size_visual(tmp_path, checkpoint):
     """With a small ColPali, which knows prompts and pictures."""
-    numpy = subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True)
-    if numpy.returncode != 0:
-        pytest.skip("no numpy to make the checkpoint with")
-    maker = ROOT / "tests" / "golden" / "make_checkpoints.py"
-    subprocess.run([sys.executable, str(maker), str(tmp_path), "colpali-hf"], check=True,
-                   capture_output=True)
-    model = str(tmp_path / "colpali-hf")
+    model = str(checkpoint("colpali-hf"))
     told = {}
     for prompt in ("question", "query", "none"):
         out, _ = run(tmp_path, "embed", "--model", model, "--query", "walrus", QUERY_PROMPT=prompt)

@@ -253,14 +253,19 @@ static void a_question_does_not_wait_for_a_batch(void **state) {
     assert_int_equal(undone_layers, 0);
 }
 
-static void what_is_withdrawn_ends_at_once(void **state) {
-    (void)state;
+/* Puts n works and waits until the first batch of them is under way: it takes for ever. */
+static void begin_long_batch(int n, enum input_kind kind, const char *text) {
     n_layers = 5000;
-    for (int i = 0; i < 30; i++)
-        put(make(i, INPUT_PASSAGE, "word"));
+    for (int i = 0; i < n; i++)
+        put(make(i, kind, text));
     start();
     while (!atomic_load(&begun))
         time_sleep_ms(1);
+}
+
+static void what_is_withdrawn_ends_at_once(void **state) {
+    (void)state;
+    begin_long_batch(30, INPUT_PASSAGE, "word");
     int64_t begun_ms = time_mono_ms();
     corpus_owner_withdraw(&owner, &group);
     assert_true(time_mono_ms() - begun_ms < 2000);
@@ -317,12 +322,7 @@ static void a_work_may_be_put_again_when_it_is_done(void **state) {
 
 static void withdrawn_pictures_are_freed(void **state) {
     (void)state;
-    n_layers = 5000;
-    for (int i = 0; i < 40; i++)
-        put(make(i, INPUT_IMAGE, NULL));
-    start();
-    while (!atomic_load(&begun))
-        time_sleep_ms(1);
+    begin_long_batch(40, INPUT_IMAGE, NULL);
     corpus_owner_withdraw(&owner, &group);
     assert_int_equal(owner.n_decoded, 0);
     assert_int_equal(owner.decoded_bytes, 0);
@@ -331,12 +331,7 @@ static void withdrawn_pictures_are_freed(void **state) {
 
 static void an_owner_that_stops_ends_what_waits(void **state) {
     (void)state;
-    n_layers = 5000;
-    for (int i = 0; i < 30; i++)
-        put(make(i, INPUT_PASSAGE, "word"));
-    start();
-    while (!atomic_load(&begun))
-        time_sleep_ms(1);
+    begin_long_batch(30, INPUT_PASSAGE, "word");
     stop();
     wait_all();
     assert_int_equal(atomic_load(&answers.n_done), 30);
