@@ -53,6 +53,11 @@ struct device_kind {
     char reason[96];
 };
 int device_kinds(struct device_kind out[8]);
+/* work(ctx, i, thread) for each i of 0..n-1, handed out in order, on the device's threads on the
+ * host (thread from 0 to n_threads - 1); returns when all are done. Takes its turn like an
+ * operation. device NULL: the caller does it alone, as thread 0. */
+void device_run(struct device *device, int n, void (*work)(void *ctx, int i, int thread),
+                void *ctx);
 
 /* ---- tensors -------------------------------------------------------------------------------- */
 
@@ -154,6 +159,55 @@ bool device_mean_pool(struct tensor *out, const struct tensor *in,
                       const struct sequences *sequences, struct error *err);
 /* Rows to length 1; a row shorter than 1e-12 becomes zero. */
 bool device_normalize(struct tensor *out, const struct tensor *in, struct error *err);
+
+/* ---- codes, and MaxSim over them, on the host ------------------------------------------------ */
+
+/* Vectors as codes lie in groups of 16: element d of vector v of a group is its element number
+ * d / 4 * 64 + v * 4 + d % 4, so that products go 4 dimensions at a time for 16 vectors at once.
+ * Elements have 8, 4, 2 or 1 bits, lowest first. dim is filled up with zeros to CODE_DIM(dim); a
+ * last group that n does not fill repeats the last vector. A vector's value is its scale times the
+ * levels of its codes; scales are the upper halves of fp32 (bf16), one a vector of every group. */
+enum { CODE_GROUP = 16 };
+#define CODE_DIM(dim) (((dim) + 63) / 64 * 64)
+#define CODE_GROUPS(n) (((n) + CODE_GROUP - 1) / CODE_GROUP)
+size_t codes_bytes(int n, int dim, int bits); /* of the codes of n vectors, without scales */
+size_t code_scales_bytes(int n);              /* 2 a vector of whole groups */
+/* 1 << bits levels, ascending, symmetric: the Lloyd-Max quantiser of a normal variable (Max, 1960,
+ * table I), times a power of two, as int8. NULL for 8 bits: there a code is the int8 itself. */
+const int8_t *codes_levels(int bits);
+/* The parts of one page or passage that a score needs. */
+struct coded {
+    const void *codes;      /* 64-byte aligned */
+    const uint16_t *scales; /* CODE_GROUPS(n) * 16 */
+    int n, bits;
+};
+
+/* A question's vectors, prepared once: as int8 with a scale each, and as signs. */
+struct maxsim_query;
+/* vectors[n_query][dim], fp32. NULL only for want of memory. */
+struct maxsim_query *maxsim_query_new(const float *vectors, int n_query, int dim);
+void maxsim_query_free(struct maxsim_query *query); /* NULL is fine */
+/* scores[i]: MaxSim (ColBERT, Khattab & Zaharia 2020, section 3.2) of item i: the sum over the
+ * question's vectors of the largest dot product with any of the item's; 0 of an item without
+ * vectors. Any thread; the products are exact in int32. */
+void maxsim_codes(float *scores, const struct maxsim_query *query, const struct coded *items,
+                  int n_items);
+/* out[q * item->n + v]: each question vector's dot product with each of the item's. */
+void maxsim_matrix(float *out, const struct maxsim_query *query, const struct coded *item);
+
+/* Signs: n_vectors (a multiple of 8) of CODE_DIM(dim) bits an item, a set bit for a negative
+ * element, in groups of 8: 64-bit word w of vector v of group g is word (g * words + w) * 8 + v,
+ * words being CODE_DIM(dim) / 64. */
+size_t signs_bytes(int n_vectors, int dim);
+/* scores[i]: the sum over the question's vectors of value[h], h being the smallest Hamming distance
+ * to any vector of item i; items lie one after another. value: dim + 1 of them, falling. */
+void maxsim_signs(float *scores, const struct maxsim_query *query, const uint64_t *signs,
+                  int n_vectors, int64_t n_items, const float *value);
+
+/* scores[i]: the dot product of the question's first vector with row i: CODE_DIM(dim) int8 and,
+ * after them, an fp32 scale; rows are stride bytes (a multiple of 64) apart. */
+void dot_rows(float *scores, const struct maxsim_query *query, const void *rows, size_t stride,
+              int64_t n_rows);
 
 /* ---- on the host, without a device ---------------------------------------------------------- */
 
