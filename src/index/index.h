@@ -61,6 +61,11 @@ bool index_writer_sync(struct index_writer *writer, struct error *err);
 bool index_writer_commit(struct index_writer *writer, struct store_tx *tx, struct error *err);
 void index_writer_free(struct index_writer *writer); /* uncommitted vectors are dead bytes */
 
+/* How an answer was found: items that each stage scored (0: it was not there). */
+struct index_effort {
+    int64_t n_scanned, n_pooled, n_full;
+    double scan_ms, pooled_ms, full_ms;
+};
 struct index_hit {
     char doc_id[SHA256_HEX + 1];
     enum item_kind kind;
