@@ -9,7 +9,7 @@
 
 #define STORE_READERS 8              /* connections that read, at most */
 #define CONN_STATEMENTS 96           /* prepared statements a connection keeps */
-#define STORE_VERSION 3              /* what PRAGMA user_version says of this schema */
+#define STORE_VERSION 4              /* what PRAGMA user_version says of this schema */
 #define STORE_APPLICATION 0x446F6353 /* PRAGMA application_id: "DocS" */
 
 /* A connection with its prepared statements. One thread at a time. */

@@ -14,6 +14,7 @@
  *   spaces        vector spaces; n_items and n_vectors count the rows of vectors, kept by triggers
  *   vectors       a row a page or chunk of a READY document: vectors first to first + n of the
  *                 space's file
+ *   meta          facts of the folder by name
  */
 #include "store/internal.h"
 
@@ -126,6 +127,7 @@ static const struct migration migrations[] = {
             "CREATE TRIGGER vectors_gone AFTER DELETE ON vectors BEGIN"
             "  UPDATE spaces SET n_items = n_items - 1, n_vectors = n_vectors - old.n"
             "  WHERE space_no = old.space_no; END;"},
+    {.sql = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"},
 };
 static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
 

@@ -278,6 +278,14 @@ bool store_vector_cover(struct vector_cover *out, struct store *store, int space
  * order they had; the generation goes up. */
 bool store_pack_vectors(struct store_tx *tx, int space, struct error *err);
 
+/* ---- facts of the folder -------------------------------------------------------------------- */
+
+/* *out is the arena's; NULL: no such key. */
+bool store_get_meta(char **out, struct arena *arena, struct store *store, const char *key,
+                    struct error *err);
+/* value NULL: the key goes. */
+bool store_put_meta(struct store_tx *tx, const char *key, const char *value, struct error *err);
+
 /* ---- upkeep --------------------------------------------------------------------------------- */
 
 /* At start: tmp/ emptied, folders without a row removed (but by a database that never had a row),

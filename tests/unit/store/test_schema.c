@@ -27,7 +27,7 @@ static void newer_and_foreign_databases_are_refused(void **state) {
     assert_false(store_open(&f.store, f.dir, &err));
     assert_int_equal(err.kind, ERROR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "99"));
-    run_sql(&f, "PRAGMA user_version=3; PRAGMA application_id=7");
+    run_sql(&f, "PRAGMA user_version=4; PRAGMA application_id=7");
     assert_false(store_open(&f.store, f.dir, &err));
     assert_int_equal(err.kind, ERROR_UNSUPPORTED);
     run_sql(&f, "PRAGMA application_id=1148150611"); /* "DocS" */
@@ -81,11 +81,38 @@ static void an_older_database_is_copied_and_brought_up(void **state) {
     fixture_close(&f);
 }
 
+static void facts_of_the_folder_are_kept(void **state) {
+    (void)state;
+    struct fixture f;
+    struct store_tx *tx;
+    char *value;
+    fixture_open(&f);
+    must(store_get_meta(&value, f.arena, f.store, "a", &err));
+    assert_null(value);
+    must(store_begin(&tx, f.store, &err));
+    must(store_put_meta(tx, "a", "one", &err));
+    must(store_put_meta(tx, "b", "", &err));
+    must(store_put_meta(tx, "a", "two", &err));
+    must(store_commit(tx, &err));
+    fixture_reopen(&f);
+    must(store_get_meta(&value, f.arena, f.store, "a", &err));
+    assert_string_equal(value, "two");
+    must(store_get_meta(&value, f.arena, f.store, "b", &err));
+    assert_string_equal(value, "");
+    must(store_begin(&tx, f.store, &err));
+    must(store_put_meta(tx, "a", NULL, &err));
+    must(store_commit(tx, &err));
+    must(store_get_meta(&value, f.arena, f.store, "a", &err));
+    assert_null(value);
+    fixture_close(&f);
+}
+
 int run_schema_tests(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(newer_and_foreign_databases_are_refused),
         cmocka_unit_test(garbage_is_refused),
         cmocka_unit_test(an_older_database_is_copied_and_brought_up),
+        cmocka_unit_test(facts_of_the_folder_are_kept),
     };
     return cmocka_run_group_tests_name("schema", tests, NULL, NULL);
 }
