@@ -266,6 +266,10 @@ struct settings {
     const char *models_dir;      /* MODELS_DIR <data_dir>/models; absolute */
     int batch_visual;            /* BATCH_SIZE_VISUAL 4 pages */
     int batch_text;              /* BATCH_SIZE_TEXT 8 passages */
+    int index_pool_factor;       /* INDEX_POOL_FACTOR 4, 1..64 */
+    int index_code_bits;         /* INDEX_CODE_BITS 2: 1, 2, 4 or 8 */
+    bool index_full_vectors;     /* INDEX_FULL_VECTORS */
+    double search_recall;        /* SEARCH_RECALL 0.99, 0.5..1; 1: every page is scored */
     const char *hf_endpoint;     /* HF_ENDPOINT */
     const char *hf_home;         /* HF_HOME ~/.cache/huggingface; absolute, "" without a home */
     const char *hf_token;        /* HF_TOKEN; NULL: none. Secret */

@@ -25,6 +25,8 @@ enum setting_kind {
     SETTING_PATH,      /* made absolute */
     SETTING_ROOTS,     /* colon-separated paths, made absolute; with their count behind them */
     SETTING_INT,       /* within min..max */
+    SETTING_SHARE,     /* a decimal number within min..max thousandths, stored as a double */
+    SETTING_STEP,      /* one of choices, stored as an int */
     SETTING_MEGABYTES, /* within min..max, stored in bytes */
     SETTING_BOOL,
     SETTING_CHOICE, /* one of choices, stored as text */
@@ -101,6 +103,14 @@ static const struct setting table[] = {
      "pages embedded at once", AT(batch_visual)},
     {"BATCH_SIZE_TEXT", "--batch-size-text", SETTING_INT, "8", 1, 256, NULL,
      "passages embedded at once", AT(batch_text)},
+    {"INDEX_POOL_FACTOR", "--index-pool-factor", SETTING_INT, "4", 1, 64, NULL,
+     "vectors of a page that are joined into one for searching", AT(index_pool_factor)},
+    {"INDEX_CODE_BITS", "--index-code-bits", SETTING_STEP, "2", 0, 0, "1|2|4|8",
+     "bits a dimension of those", AT(index_code_bits)},
+    {"INDEX_FULL_VECTORS", "--index-full-vectors", SETTING_BOOL, "1", 0, 0, NULL,
+     "also keep every vector: for the best order, and to show where", AT(index_full_vectors)},
+    {"SEARCH_RECALL", "--search-recall", SETTING_SHARE, "0.99", 500, 1000, NULL,
+     "share of the best pages that a search finds; 1 scores all", AT(search_recall)},
     {"HF_ENDPOINT", "--hf-endpoint", SETTING_URL, "https://huggingface.co", 0, 0, NULL,
      "hub that models are fetched from", AT(hf_endpoint)},
     {"HF_HOME", "--hf-home", SETTING_PATH, "", 0, 0, NULL,
@@ -371,6 +381,19 @@ static bool is_one_line(const char *text) {
     return true;
 }
 
+/* The program's numbers are those of the C locale: a point, no grouping. */
+static bool put_share(double *out, const struct setting *row, const char *text, struct error *err) {
+    size_t len = strlen(text);
+    double value = strspn(text, "0123456789.") == len ? strtod(text, NULL) : -1;
+    const char *point = strchr(text, '.');
+    if (len == 0 || len > 20 || (point && strchr(point + 1, '.')) || strcmp(text, ".") == 0 ||
+        value * 1000 < (double)row->min || value * 1000 > (double)row->max)
+        return error_set(err, ERROR_INPUT, "%s is a number from %g to %g, not '%.80s'",
+                         row->variable, (double)row->min / 1000, (double)row->max / 1000, text);
+    *out = value;
+    return true;
+}
+
 static bool put_choice(int *out, const struct setting *row, const char *text, struct error *err) {
     *out = choice_index(row->choices, text);
     if (*out < 0)
@@ -415,6 +438,13 @@ static bool put_value(struct settings *out, const struct setting *row, const cha
         if (!text_to_int(&number, text, row->min, row->max, row->variable, err))
             return false;
         *(int *)field = (int)number;
+        return true;
+    case SETTING_SHARE:
+        return put_share(field, row, text, err);
+    case SETTING_STEP:
+        if (!put_choice(&choice, row, text, err))
+            return false;
+        *(int *)field = (int)strtol(choice_at(out->arena, row->choices, choice), NULL, 10);
         return true;
     case SETTING_MEGABYTES:
         if (!text_to_int(&number, text, row->min, row->max, row->variable, err))
@@ -568,7 +598,11 @@ static void describe_value(struct buf *out, const struct settings *settings,
         }
         return;
     case SETTING_INT:
+    case SETTING_STEP:
         buf_printf(out, "%d", *(const int *)field);
+        return;
+    case SETTING_SHARE:
+        buf_printf(out, "%g", *(const double *)field);
         return;
     case SETTING_MEGABYTES:
         buf_printf(out, "%" PRId64, *(const int64_t *)field / BYTES_A_MB);
@@ -614,7 +648,9 @@ void settings_help(struct buf *out) {
         buf_puts(out, row->meaning);
         if (row->choices)
             buf_printf(out, ": %s", row->choices);
-        if (row->max)
+        if (row->kind == SETTING_SHARE)
+            buf_printf(out, " (%g to %g)", (double)row->min / 1000, (double)row->max / 1000);
+        else if (row->max)
             buf_printf(out, " (%" PRId64 " to %" PRId64 ")", row->min, row->max);
         buf_putc(out, '\n');
     }

@@ -454,6 +454,9 @@ def test_secrets_are_masked(start):
     ({"PAGE_RENDER_DPI": "5"}, "PAGE_RENDER_DPI"), ({"MAX_PAGES": "-1"}, "MAX_PAGES"),
     ({"MAX_PAGES": "100001"}, "MAX_PAGES"), ({"WORKER_THREADS": "65"}, "WORKER_THREADS"),
     ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"), ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+    ({"INDEX_POOL_FACTOR": "0"}, "INDEX_POOL_FACTOR"), ({"INDEX_CODE_BITS": "3"}, "INDEX_CODE_BITS"),
+    ({"INDEX_FULL_VECTORS": "some"}, "INDEX_FULL_VECTORS"),
+    ({"SEARCH_RECALL": "0.4"}, "SEARCH_RECALL"),
     ({"DEVICE_STRICT": "perhaps"}, "DEVICE_STRICT"), ({"DATA_DIR": "/proc/nowhere"}, "/proc/nowhere"),
 ])
 def test_wrong_settings_are_named(tmp_path, settings, word):

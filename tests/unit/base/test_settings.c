@@ -27,6 +27,10 @@ static const char *const variables[] = {
     "INSECURE",
     "DEVICE",
     "DEVICE_STRICT",
+    "INDEX_POOL_FACTOR",
+    "INDEX_CODE_BITS",
+    "INDEX_FULL_VECTORS",
+    "SEARCH_RECALL",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "LOG_FILE",
@@ -127,6 +131,10 @@ static void defaults(void **state) {
     assert_false(s->insecure);
     assert_string_equal(s->device, "auto");
     assert_false(s->device_strict);
+    assert_int_equal(s->index_pool_factor, 4);
+    assert_int_equal(s->index_code_bits, 2);
+    assert_true(s->index_full_vectors);
+    assert_true(s->search_recall == 0.99);
     assert_int_equal(s->log_level, LOG_INFO);
     assert_false(s->log_json);
     assert_null(s->log_file);
@@ -153,6 +161,10 @@ static void check_each(struct fixture *fixture, const struct settings *s) {
     assert_true(s->insecure);
     assert_string_equal(s->device, "cuda");
     assert_true(s->device_strict);
+    assert_int_equal(s->index_pool_factor, 64);
+    assert_int_equal(s->index_code_bits, 8);
+    assert_false(s->index_full_vectors);
+    assert_true(s->search_recall == 0.5);
     assert_int_equal(s->log_level, LOG_WARN);
     assert_true(s->log_json);
     assert_string_equal(s->log_file, below(fixture, "logs/a.log"));
@@ -178,6 +190,10 @@ static char *const each[][2] = {
     {"INSECURE", "yes"},
     {"DEVICE", "CUDA"},
     {"DEVICE_STRICT", "On"},
+    {"INDEX_POOL_FACTOR", "64"},
+    {"INDEX_CODE_BITS", "8"},
+    {"INDEX_FULL_VECTORS", "false"},
+    {"SEARCH_RECALL", "0.5"},
     {"LOG_LEVEL", "Warn"},
     {"LOG_FORMAT", "json"},
     {"LOG_FILE", "logs/a.log"},
@@ -289,6 +305,18 @@ static void unusable_values_are_refused(void **state) {
         {"MAX_QUEUE", "0", "MAX_QUEUE"},
         {"WORKER_THREADS", "-1", "WORKER_THREADS"},
         {"DEVICE", "gpu", "DEVICE is one of auto|mps|cuda|vulkan|cpu, not 'gpu'"},
+        {"INDEX_POOL_FACTOR", "0", "INDEX_POOL_FACTOR"},
+        {"INDEX_POOL_FACTOR", "65", "INDEX_POOL_FACTOR"},
+        {"INDEX_CODE_BITS", "3", "INDEX_CODE_BITS is one of 1|2|4|8, not '3'"},
+        {"INDEX_CODE_BITS", "16", "INDEX_CODE_BITS is one of"},
+        {"INDEX_FULL_VECTORS", "both", "INDEX_FULL_VECTORS is one of"},
+        {"SEARCH_RECALL", "0.49", "SEARCH_RECALL is a number from 0.5 to 1, not '0.49'"},
+        {"SEARCH_RECALL", "1.001", "SEARCH_RECALL"},
+        {"SEARCH_RECALL", "0,9", "SEARCH_RECALL"},
+        {"SEARCH_RECALL", "0.9.9", "SEARCH_RECALL"},
+        {"SEARCH_RECALL", "nan", "SEARCH_RECALL"},
+        {"SEARCH_RECALL", ".", "SEARCH_RECALL"},
+        {"SEARCH_RECALL", "1e0", "SEARCH_RECALL"},
         {"LOG_LEVEL", "verbose", "LOG_LEVEL is one of"},
         {"LOG_FORMAT", "xml", "LOG_FORMAT is one of"},
         {"INSECURE", "maybe", "INSECURE is one of"},
