@@ -213,6 +213,21 @@ static bool hand_out(struct embedding *out, struct arena *arena, const struct co
     return true;
 }
 
+/* The masks that fill a question up stand for no word, and are left out here. */
+static void colbert_question(struct tokens *out, struct arena *arena, const void *self,
+                             const char *text, size_t len, bool open) {
+    const struct colbert *colbert = self;
+    const struct model_input input = {.kind = INPUT_QUERY, .text = text, .len = len};
+    struct tokens alone, around;
+    encode(out, arena, colbert, &input);
+    if (!open)
+        return;
+    tokenizer_encode(&alone, arena, colbert->model->tokenizer, text, len, false, 0);
+    tokenizer_encode(&around, arena, colbert->model->tokenizer, "", 0, true, 0);
+    int most = out->n - around.n - 1, before = around.n > 0 ? 2 : 1; /* [CLS] and the marker */
+    out->n = before + (alone.n < most ? alone.n : most);
+}
+
 static bool colbert_embed(struct embedding *out, struct arena *arena, void *self,
                           const struct model_input *inputs, int n,
                           const struct model_between *between, struct error *err) {
@@ -242,4 +257,5 @@ const struct family family_colbert = {
     .open = colbert_open,
     .close = colbert_close,
     .embed = colbert_embed,
+    .question = colbert_question,
 };

@@ -208,6 +208,7 @@ static bool colpali_open(void **out, struct model *model, struct error *err) {
         !read_pictures(colpali, err))
         return false;
     info->late = info->takes_text = info->takes_images = true;
+    info->grid_width = info->grid_height = siglip_grid_side(colpali->siglip);
     info->max_tokens = gemma_max_tokens(colpali->gemma);
     int page_tokens = siglip_n_patches(colpali->siglip) + colpali->page.n;
     if (page_tokens > info->max_tokens)
@@ -232,18 +233,22 @@ static void colpali_close(void *self) {
 /* ---- tokens --------------------------------------------------------------------------------- */
 
 /* One string, as the processors build it, so that the tokenizer splits it at the same places. What
- * is too long loses its text's last words: pads and suffix stay. */
-static void encode_query(struct tokens *out, struct arena *arena, const struct colpali *colpali,
-                         const struct model_input *input) {
+ * is too long loses its text's last words: pads and suffix stay. open: without pads and suffix. */
+static void colpali_question(struct tokens *out, struct arena *arena, const void *self,
+                             const char *words, size_t len, bool open) {
+    const struct colpali *colpali = self;
     const struct tokenizer *tokenizer = colpali->model->tokenizer;
     struct buf text = {0}, tail = {0};
     struct tokens tail_tokens;
-    for (int i = 0; i < PADS; i++)
+    for (int i = 0; i < PADS && !open; i++)
         buf_puts(&tail, colpali->pad);
-    buf_puts(&tail, colpali->prompt->suffix);
+    if (!open)
+        buf_puts(&tail, colpali->prompt->suffix);
     buf_puts(&text, colpali->bos);
     buf_puts(&text, colpali->prompt->prefix);
-    buf_append(&text, input->text, input->len);
+    if (open && !words && text_has_suffix(colpali->prompt->prefix, " "))
+        text.len--;
+    buf_append(&text, words, len);
     buf_append(&text, tail.data, tail.len);
     tokenizer_encode(out, arena, tokenizer, text.data, text.len, false, 0);
     int max = colpali->model->info.max_tokens;
@@ -312,7 +317,7 @@ static bool embed_texts(struct embedding *out, struct arena *arena, const struct
     float *values = NULL;
     for (int i = 0; i < n; i++) {
         if (inputs[i].kind == INPUT_QUERY)
-            encode_query(&texts[i], scratch, colpali, &inputs[i]);
+            colpali_question(&texts[i], scratch, colpali, inputs[i].text, inputs[i].len, false);
         else
             encode_passage(&texts[i], scratch, colpali, &inputs[i]);
         starts[i + 1] = starts[i] + texts[i].n;
@@ -390,4 +395,5 @@ const struct family family_colpali = {
     .open = colpali_open,
     .close = colpali_close,
     .embed = colpali_embed,
+    .question = colpali_question,
 };

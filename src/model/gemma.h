@@ -15,6 +15,7 @@ bool siglip_open(struct siglip **out, struct model *model, struct weights *weigh
 void siglip_close(struct siglip *siglip); /* NULL is fine */
 int siglip_width(const struct siglip *siglip);
 int siglip_image_size(const struct siglip *siglip); /* of a side, in pixels */
+int siglip_grid_side(const struct siglip *siglip);  /* patches in a row, and rows of them */
 int siglip_n_patches(const struct siglip *siglip);
 /* Of n pictures of image_size², one after another: the last hidden state after its norm, n ×
  * n_patches rows; the caller's (tensor_free). */

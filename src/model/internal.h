@@ -209,6 +209,11 @@ struct family {
     bool (*embed)(struct embedding *out, struct arena *arena, void *self,
                   const struct model_input *inputs, int n, const struct model_between *between,
                   struct error *err);
+    /* The ids of a question, of which each has a vector, in this order; open: only those of the
+     * text and of what stands before it (without the blank that this may end with where text is
+     * NULL). NULL: the family's questions have one vector. */
+    void (*question)(struct tokens *out, struct arena *arena, const void *self, const char *text,
+                     size_t len, bool open);
 };
 extern const struct family family_bert, family_colbert, family_colpali;
 

@@ -85,6 +85,9 @@ struct model_info {
     bool late;                 /* one vector a token; else one an input */
     bool takes_text, takes_images;
     int dim, max_tokens; /* of a passage; ColPali's are 2048 at most, of a question too */
+    /* Patches of a picture, which is stretched over them: a picture's first vectors, row by row
+     * from its top left corner. 0: no patches. */
+    int grid_width, grid_height;
     enum precision precision;
     int64_t n_parameters, weight_bytes;
     char weights_hash[SHA256_HEX + 1]; /* over the files of weights, configuration and tokenizer */
@@ -138,5 +141,18 @@ struct model_between {
 bool model_embed(struct embedding *out, struct arena *arena, struct model *model,
                  const struct model_input *inputs, int n, const struct model_between *between,
                  struct error *err);
+
+/* A word of a question: bytes [start, end) of its text, and the vectors that stand for it. */
+struct model_word {
+    size_t start, end;
+    int first, n; /* n > 0 */
+};
+enum { MODEL_WORDS_MAX = 256 }; /* what follows is not told */
+/* The words of the text of a question (INPUT_QUERY), ascending; how many. Vectors of prompts, pads
+ * and signs stand for no word; words that the model does not read to, having too many tokens before
+ * them, are left out, and words that share a token are one. No words: a model that is not late.
+ * *out is the arena's. Any thread. */
+int model_words(struct model_word **out, struct arena *arena, const struct model *model,
+                const char *text, size_t len);
 
 #endif

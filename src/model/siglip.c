@@ -166,8 +166,12 @@ int siglip_image_size(const struct siglip *siglip) {
     return siglip->image_size;
 }
 
+int siglip_grid_side(const struct siglip *siglip) {
+    return siglip->image_size / siglip->patch_size;
+}
+
 int siglip_n_patches(const struct siglip *siglip) {
-    int side = siglip->image_size / siglip->patch_size;
+    int side = siglip_grid_side(siglip);
     return side * side;
 }
 
