@@ -111,6 +111,7 @@ struct model_facts {
     const char *name, *reason;      /* reason "" when ready */
     const char *precision, *device; /* "" unless ready */
     const char *space;              /* "" unless ready */
+    const char *warning;            /* "" or why it is not the one that the setting names */
     int dim;
     bool late;
     double load_seconds;
@@ -144,6 +145,7 @@ struct search_request {
     struct search_filter filter;
     double min_score; /* of the scale that the mode's scores have */
 };
+enum box_kind { BOXES_WORDS, BOXES_PATCHES };
 /* Scores: lexical BM25, from 0 without a bound; text and visual the cosine, -1..1, or, of a late
  * model, MaxSim: the sum over the question's tokens (text without its model: BM25); hybrid the
  * fused ranks, 0..1, whatever stages acted. */
@@ -157,8 +159,11 @@ struct search_result {
     const char *preview;           /* about 300 bytes of the passage around its best place */
     struct text_range *highlights; /* bytes of preview */
     int n_highlights;
-    struct doc_box *boxes; /* of all matched words on that page, at most 200 */
+    /* Of all matched words on that page, at most 200; where there are none, of the patches that fit
+     * the question best, at most 5. */
+    struct doc_box *boxes;
     int n_boxes;
+    enum box_kind box_kind;
     float page_width_pt, page_height_pt; /* 0 unknown */
 };
 /* One stage of a search: what it gave, or why it could not act. */
@@ -181,5 +186,34 @@ struct search_reply {
  */
 bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
                    const struct search_request *request, struct error *err);
+
+/* ---- why a page ----------------------------------------------------------------------------- */
+
+/* How well each patch of a page fits a word: grid_height rows of grid_width patches, over which the
+ * page's picture lies stretched, so that a patch's place in the grid is its place on the page. A
+ * word in several pieces has the mean of theirs. */
+struct explained_word {
+    const char *text;
+    size_t start, end; /* bytes of the query */
+    float *similarities;
+    float max;             /* the largest of them */
+    struct doc_box *boxes; /* of its best places, at most 3, best first */
+    int n_boxes;
+};
+struct explanation {
+    int grid_width, grid_height;
+    struct explained_word *words; /* as they stand in the query; none where it has no word */
+    int n_words;
+    float *similarities;   /* the sum of the words' */
+    struct doc_box *boxes; /* of its best places, at most 5 */
+    int n_boxes;
+    float page_width_pt, page_height_pt;
+};
+/* By the visual model in use and the unpooled vectors that the index keeps of the page (from 1);
+ * the page is not embedded again. ERROR_MISSING not_found (document or page), no_vectors,
+ * no_patches (kept pooled: INDEX_FULL_VECTORS=false); ERROR_UNSUPPORTED no_patches: not a model of
+ * patches; ERROR_CONFLICT not_ready; ERROR_INPUT: query; without a model as corpus_embed. */
+bool corpus_explain(struct explanation *out, struct arena *arena, struct corpus *corpus,
+                    const char *doc_id, int page, const char *query, struct error *err);
 
 #endif

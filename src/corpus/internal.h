@@ -20,12 +20,21 @@ struct corpus {
     struct queue *queue;
     struct device *device;
     struct index *index;
+    struct questions *questions; /* explain.h */
+    struct lock owners_lock;     /* LOCK_READ, over what follows and the owners' n_refs */
+    struct signal_cond owners_changed;
     struct owner *owners[CORPUS_ROLES]; /* by enum model_role; one may stand twice */
+    struct owner *next;                 /* is to be in use, ready; NULL: none */
+    unsigned next_roles;                /* bits 1 << enum model_role */
+    struct owner *retired;              /* waits to be given back by all; NULL: none */
+    char *warnings[CORPUS_ROLES];       /* why another model is in use than was asked for */
     struct {
         struct vector_cover cover;
-        int64_t looked_ms;  /* monotonic; 0: never */
-    } covers[CORPUS_ROLES]; /* under the owner's lock */
-    atomic_bool started;
+        int space;
+        int64_t looked_ms; /* monotonic; 0: never */
+    } covers[CORPUS_ROLES];
+
+    atomic_bool started, stopping;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
     struct lock stripes[CORPUS_STRIPES];
@@ -54,9 +63,18 @@ void corpus_models_stop(struct corpus *corpus);
  * unless the model is ready. */
 bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_role role,
                   struct error *err);
-/* Does the READY document lack the vectors of a model that is ready? */
+/* Does the READY document lack the vectors of a model in use that is ready? */
 bool corpus_lacks_vectors(bool *out, struct corpus *corpus, const char *doc_id, struct error *err);
 void corpus_models_close(struct corpus *corpus); /* half opened is fine */
+/* Does the space belong to the model of this name: "<name>@<hash>/…"? */
+bool corpus_space_is_of(const char *space, const char *name);
+/* Documents that are read from now on are embedded by next too; NULL: by those in use alone. */
+void corpus_models_offer(struct corpus *corpus, struct owner *next, unsigned roles);
+/* In tx: its roles have next in use, and *old what they had. Then, tx committed: back NULL; or not:
+ * back what it was. */
+bool corpus_models_switch(struct owner *old[CORPUS_ROLES], struct store_tx *tx,
+                          struct corpus *corpus, struct error *err);
+void corpus_models_switched(struct corpus *corpus, struct owner *const back[CORPUS_ROLES]);
 
 /* The queue's handler: one document from original to searchable. */
 bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err);
