@@ -37,6 +37,8 @@ void corpus_close(struct corpus *corpus) {
     store_lock_release(corpus->lock);
     for (int i = 0; i < CORPUS_STRIPES; i++)
         lock_fini(&corpus->stripes[i]);
+    cond_fini(&corpus->owners_changed);
+    lock_fini(&corpus->owners_lock);
     mem_free(corpus);
 }
 
@@ -140,6 +142,8 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
     corpus->settings = settings;
     for (int i = 0; i < CORPUS_STRIPES; i++)
         lock_init(&corpus->stripes[i], LOCK_CORPUS);
+    lock_init(&corpus->owners_lock, LOCK_READ);
+    cond_init(&corpus->owners_changed);
     if (holder_url)
         *holder_url = NULL;
     if (!check_formats(settings, err) || !dir_make(settings->data_dir, err) ||

@@ -398,10 +398,8 @@ static bool is_there(struct owner *owner, struct error *err) {
            corpus_owner_refuse(owner, stopping ? MODEL_READY : state, err);
 }
 
-bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *corpus,
-                  enum model_role role, const struct model_input *inputs, int n,
-                  struct error *err) {
-    struct owner *owner = corpus->owners[role];
+bool corpus_owner_embed(struct embedding *out, struct arena *arena, struct owner *owner,
+                        const struct model_input *inputs, int n, struct error *err) {
     struct work_group group = {0};
     struct error why = {0};
     bool failed = false;

@@ -55,9 +55,11 @@ struct owner_work {
 struct owner {
     struct corpus *corpus;
     const char *what; /* "visual", "text" */
-    const char *name; /* as the setting has it */
+    char *name;       /* as the setting has it */
     char *folder;     /* "" where it is not installed */
     bool wants_images;
+    bool either; /* set before it is started: what, wants_images follow from the model */
+    int n_refs;  /* under the corpus' lock of owners */
 
     struct lock lock; /* LOCK_STORE, over what follows; nothing is called under it */
     struct signal_cond changed;
@@ -73,7 +75,7 @@ struct owner {
     struct owner_work done[2]; /* passages, pages */
 };
 
-/* ---- models.c ---- */
+/* ---- owner.c ---- */
 
 /* Locates the model; starts nothing. Never fails: what is wrong is its state. */
 struct owner *corpus_owner_open(struct corpus *corpus, const char *what, const char *name,
@@ -87,7 +89,47 @@ bool corpus_owner_takes_part(struct owner *owner);
 /* Why it cannot embed, of a state that is not READY; returns false. */
 bool corpus_owner_refuse(struct owner *owner, enum model_state state, struct error *err);
 
+/* Is the owner's model neither loading nor waiting for its owner to start? */
+bool corpus_owner_settled(enum model_state *state, struct owner *owner);
+
+/* ---- models.c ---- */
+
+/* The owner of the role's model in use. It, its model and its space stay until it is given back,
+ * also when another model takes the role meanwhile. */
+struct owner *corpus_owner_take(struct corpus *corpus, enum model_role role);
+void corpus_owner_ref(struct owner *owner);  /* of one that is taken: once more */
+void corpus_owner_give(struct owner *owner); /* NULL is fine */
+/* Those of all roles, as they are at one moment. */
+void corpus_owners_take(struct owner *out[CORPUS_ROLES], struct corpus *corpus);
+void corpus_owners_give(struct owner *const owners[CORPUS_ROLES]);
+/* Closes it once nobody has it taken; false: the corpus stops first, and it stays open. */
+bool corpus_owner_retire(struct owner *owner);
+/* The owner's thread, when its model is ready: notes that it is in use, says what lacks vectors. */
+void corpus_models_loaded(struct owner *owner);
+
+/* Whom a document is embedded by: the owners in use, and the one that is to be. */
+struct vector_target {
+    struct owner *owner; /* taken */
+    unsigned roles;      /* bits 1 << enum model_role: what it embeds of the document */
+    bool next;           /* it is to be in use */
+};
+struct vector_targets {
+    struct vector_target items[CORPUS_ROLES + 1];
+    int n;
+};
+void corpus_targets_take(struct vector_targets *out, struct corpus *corpus);
+void corpus_targets_give(struct vector_targets *targets);
+/* Does each role's model in use stand among them? */
+bool corpus_targets_current(const struct vector_targets *targets, struct corpus *corpus);
+/* Does the READY document lack vectors of the target, whose model is ready? */
+bool corpus_target_lacks(bool *out, const struct vector_target *target, const char *doc_id,
+                         struct error *err);
+
 /* ---- embed.c ---- */
+
+/* As corpus_embed, by an owner that the caller has taken. */
+bool corpus_owner_embed(struct embedding *out, struct arena *arena, struct owner *owner,
+                        const struct model_input *inputs, int n, struct error *err);
 
 /* In the queue, or refused: the model is not there, or the owner stops. Any thread. */
 bool corpus_owner_put(struct owner *owner, struct work *work, struct error *err);

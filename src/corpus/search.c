@@ -18,6 +18,7 @@ struct searching {
     const struct search_request *request;
     struct lexical_query *query;
     struct search_reply *out;
+    struct owner *owners[CORPUS_ROLES]; /* taken: the search sees one state of the models */
     /* The question by one model; several stages may share it. */
     struct {
         struct owner *owner;
@@ -64,12 +65,6 @@ static bool find_words(struct hits *out, struct searching *s, struct error *err)
     return true;
 }
 
-/* Does the space belong to the model of this name: "<name>@<hash>/…"? */
-static bool is_of_model(const char *space, const char *name) {
-    size_t n = strnlen(name, 180); /* a space's name keeps so much of it */
-    return strncmp(space, name, n) == 0 && space[n] == '@';
-}
-
 /* A command that searches without a server loads no model whose spaces hold no vectors. */
 static bool is_worth_loading(struct searching *s, struct owner *owner, struct error *err) {
     struct space_facts *spaces;
@@ -79,7 +74,7 @@ static bool is_worth_loading(struct searching *s, struct owner *owner, struct er
     if (!index_spaces(&spaces, &n, s->arena, s->corpus->index, err))
         return false;
     for (int i = 0; i < n; i++) {
-        if (spaces[i].n_items > 0 && is_of_model(spaces[i].name, owner->name))
+        if (spaces[i].n_items > 0 && corpus_space_is_of(spaces[i].name, owner->name))
             return true;
     }
     return error_set(err, ERROR_DEVICE, "nothing has been embedded by the %s model yet",
@@ -89,7 +84,7 @@ static bool is_worth_loading(struct searching *s, struct owner *owner, struct er
 /* The question as the role's model sees it. */
 static bool ask_model(const struct embedding **out, struct searching *s, enum model_role role,
                       struct error *err) {
-    struct owner *owner = s->corpus->owners[role];
+    struct owner *owner = s->owners[role];
     const char *text = s->request->query;
     struct model_input input = {.kind = INPUT_QUERY, .text = text, .len = strlen(text)};
     *out = &s->asked.vectors;
@@ -97,7 +92,7 @@ static bool ask_model(const struct embedding **out, struct searching *s, enum mo
         return true;
     s->asked.owner = NULL;
     if (!is_worth_loading(s, owner, err) ||
-        !corpus_embed(&s->asked.vectors, s->arena, s->corpus, role, &input, 1, err))
+        !corpus_owner_embed(&s->asked.vectors, s->arena, owner, &input, 1, err))
         return false;
     s->asked.owner = owner;
     return true;
@@ -127,7 +122,7 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     struct index_hit *found;
     int64_t n_scored;
     int space;
-    struct owner *owner = s->corpus->owners[role];
+    struct owner *owner = s->owners[role];
     if (!ask_model(&question, s, role, err))
         return false;
     lock_take(&owner->lock);
@@ -343,7 +338,10 @@ bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus 
                           .query = lexical_parse(arena, request->query),
                           .out = out};
     out->results = arena_alloc(arena, (size_t)request->n_results * sizeof *out->results);
-    if (!search_by_mode(&s, err))
+    corpus_owners_take(s.owners, corpus);
+    bool ok = search_by_mode(&s, err);
+    corpus_owners_give(s.owners);
+    if (!ok)
         return false;
     out->ms = (double)(time_mono_ms() - begun_ms);
     metric_observe("docusearch_search_seconds", "stage=\"total\"", "Time a search took.",

@@ -154,7 +154,6 @@ static int set_up(void **state) {
     owner.questions.last = &owner.questions.first;
     owner.others.last = &owner.others.first;
     atomic_store(&corpus.started, true);
-    corpus.owners[ROLE_TEXT] = corpus.owners[ROLE_VISUAL] = &owner;
     lock_init(&owner.lock, LOCK_STORE);
     cond_init(&owner.changed);
     return 0;
@@ -389,11 +388,11 @@ static void others_get_their_vectors(void **state) {
     for (int i = 0; i < 20; i++)
         inputs[i].len = (size_t)i;
     start();
-    assert_true(corpus_embed(out, arena, &corpus, ROLE_TEXT, inputs, 20, &err));
+    assert_true(corpus_owner_embed(out, arena, &owner, inputs, 20, &err));
     for (int i = 0; i < 20; i++)
         assert_true(out[i].n == 1 && out[i].values[0] == (float)i);
     inputs[7].text = "poison";
-    assert_false(corpus_embed(out, arena, &corpus, ROLE_TEXT, inputs, 20, &err));
+    assert_false(corpus_owner_embed(out, arena, &owner, inputs, 20, &err));
     assert_string_equal(err.code, "not_finite");
     arena_free(arena);
 }
