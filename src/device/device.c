@@ -121,6 +121,16 @@ int device_kinds(struct device_kind out[8]) {
     return BASE_COUNT(backends);
 }
 
+void device_run(struct device *device, int n, void (*work)(void *ctx, int i, int thread),
+                void *ctx) {
+    if (device) {
+        device->ops->run(device, n, work, ctx);
+        return;
+    }
+    for (int i = 0; i < n; i++)
+        work(ctx, i, 0);
+}
+
 /* ---- tensors ---- */
 
 bool tensor_new(struct tensor **out, struct device *device, int64_t rows, int64_t cols,

@@ -33,6 +33,8 @@ struct device_ops {
     void (*close)(struct device *device);
     void (*info)(struct device_info *out, const struct device *device); /* all but name */
     int64_t (*room_bytes)(const struct device *device);
+    void (*run)(struct device *device, int n, void (*work)(void *ctx, int i, int thread),
+                void *ctx);
 
     /* Sets memory of a tensor whose other fields are set. */
     bool (*tensor_open)(struct tensor *tensor, struct error *err);

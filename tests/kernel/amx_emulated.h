@@ -94,6 +94,23 @@ __attribute__((unused)) static void emulated_dpbusd(int sum, int a, int b) {
     }
 }
 
+__attribute__((unused)) static void emulated_dpbssd(int sum, int a, int b) {
+    assert(emulated.configured);
+    for (int m = 0; m < emulated.n_rows[sum]; m++) {
+        for (int g = 0; g < emulated.row_bytes[a] / 4; g++) {
+            const uint8_t *left = emulated.data[a][m] + g * 4;
+            for (int n = 0; n < emulated.row_bytes[sum] / 4; n++) {
+                const uint8_t *right = emulated.data[b][g] + n * 4;
+                int32_t value;
+                memcpy(&value, emulated.data[sum][m] + n * 4, sizeof value);
+                for (int i = 0; i < 4; i++)
+                    value += (int8_t)left[i] * (int8_t)right[i];
+                memcpy(emulated.data[sum][m] + n * 4, &value, sizeof value);
+            }
+        }
+    }
+}
+
 #undef _tile_loadconfig
 #undef _tile_release
 #undef _tile_zero
@@ -101,6 +118,7 @@ __attribute__((unused)) static void emulated_dpbusd(int sum, int a, int b) {
 #undef _tile_stored
 #undef _tile_dpbf16ps
 #undef _tile_dpbusd
+#undef _tile_dpbssd
 #define _tile_loadconfig emulated_loadconfig
 #define _tile_release emulated_release
 #define _tile_zero emulated_zero
@@ -108,5 +126,6 @@ __attribute__((unused)) static void emulated_dpbusd(int sum, int a, int b) {
 #define _tile_stored emulated_store
 #define _tile_dpbf16ps emulated_dpbf16ps
 #define _tile_dpbusd emulated_dpbusd
+#define _tile_dpbssd emulated_dpbssd
 
 #endif

@@ -22,7 +22,7 @@ PREFIXES = {
     "doc": "doc",
     "read": "read align container fault flow image layout ocr office ole ooxml page pages picture pixels "
             "place pool raw wire word xml",
-    "device": "device attention cpu maxsim precision tensor weight",
+    "device": "device attention code codes cpu dot maxsim precision signs tensor weight",
     "model": "added bert bpe checkpoint colpali config family gemma hub ids image json model normalizer "
              "packed pieces place pretokenizer siglip template tokenizer unicode vocab weights wordpiece",
     "store": "store chunks column conn document filter fold fulltext lexical matcher postings ranges "

@@ -102,6 +102,11 @@ static int64_t cpu_room_bytes(const struct device *device) {
     return cpu_memory_room_bytes();
 }
 
+static void cpu_run(struct device *device, int n, void (*work)(void *ctx, int i, int thread),
+                    void *ctx) {
+    cpu_pool_run(((struct cpu_device *)device)->pool, n, work, ctx);
+}
+
 /* ---- tensors ---- */
 
 static int64_t bytes_of(const struct tensor *tensor) {
@@ -428,6 +433,7 @@ static const struct device_ops cpu_ops = {
     .close = cpu_close,
     .info = cpu_info,
     .room_bytes = cpu_room_bytes,
+    .run = cpu_run,
     .tensor_open = cpu_tensor_open,
     .tensor_close = cpu_tensor_close,
     .tensor_write = cpu_tensor_write,

@@ -18,6 +18,7 @@ enum cpu_feature {
     CPU_AVX512_BF16 = 8, /* vdpbf16ps */
     CPU_AMX_INT8 = 16,   /* and the kernel has granted the tile state */
     CPU_AMX_BF16 = 32,
+    CPU_AVX512_POPCNT = 64, /* vpopcntq */
 };
 /* What the processor has, asked once; DOCUSEARCH_KERNELS=plain|avx2|avx512|amx allows no more than
  * that (plain: nothing). */

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #endif
 
-#define ALL_AVX512 (CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16)
+#define ALL_AVX512 (CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_POPCNT)
 
 static pthread_once_t asked = PTHREAD_ONCE_INIT;
 static unsigned features;
@@ -64,6 +64,8 @@ static unsigned ask(void) {
     found |= CPU_AVX512;
     if (bit(c, 11))
         found |= CPU_AVX512_VNNI;
+    if (bit(c, 14))
+        found |= CPU_AVX512_POPCNT;
     bool tiles = bit(d, 24) && (state & STATE_TILES) == STATE_TILES && may_use_tiles();
     if (tiles && bit(d, 25))
         found |= CPU_AMX_INT8;

@@ -1,0 +1,87 @@
+/* MaxSim over codes with AVX-512's dot product of fours, which wants one side unsigned: codes are
+ * taken as 128 more than they are, and sums begin with what that adds, taken away. */
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define STEP_BYTES 4
+
+struct step {
+    __m512i codes;
+};
+struct step_query {
+    __m512i four;
+};
+
+static inline __m512i step_start(int32_t start) {
+    return _mm512_set1_epi32(start);
+}
+
+static inline struct step step_of(__m512i codes) {
+    return (struct step){_mm512_xor_si512(codes, _mm512_set1_epi8((char)0x80))};
+}
+
+static inline struct step_query step_query_of(const uint8_t *packed) {
+    int32_t four;
+    memcpy(&four, packed, sizeof four);
+    return (struct step_query){_mm512_set1_epi32(four)};
+}
+
+static inline __m512i step_multiply(__m512i sum, struct step step, struct step_query query) {
+    return _mm512_dpbusd_epi32(sum, step.codes, query.four);
+}
+
+static inline void step_pack(uint8_t *out, const int8_t four[4]) {
+    memcpy(out, four, 4);
+}
+
+#include "device/cpu/codes_zmm.h"
+
+static void lanes(code_lanes *best, const struct maxsim_query *query, int first, int n,
+                  const struct code_groups *groups, int8_t *decoded) {
+    zmm_lanes(best, query, first, n, groups, decoded);
+}
+
+static void pack(uint8_t *out, const int8_t *rows, int n, int code_dim) {
+    zmm_pack(out, rows, n, code_dim);
+}
+
+#define ROWS 4
+
+static void vnni_dot_rows(float *scores, const struct maxsim_query *query, const uint8_t *rows,
+                          size_t stride, int64_t n_rows) {
+    const int code_dim = query->code_dim;
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    for (int64_t i = 0; i < n_rows; i += ROWS, rows += ROWS * stride) {
+        int n = n_rows - i < ROWS ? (int)(n_rows - i) : ROWS;
+        const uint8_t *row[ROWS];
+        __m512i sum[ROWS];
+        UNROLLED
+        for (int r = 0; r < ROWS; r++) {
+            row[r] = rows + (size_t)(r < n ? r : 0) * stride;
+            sum[r] = _mm512_setzero_si512();
+        }
+        for (int d = 0; d < code_dim; d += 64) {
+            __m512i part = _mm512_loadu_si512(query->rows + d);
+            UNROLLED
+            for (int r = 0; r < ROWS; r++)
+                sum[r] = _mm512_dpbusd_epi32(
+                    sum[r], _mm512_xor_si512(_mm512_loadu_si512(row[r] + d), flip), part);
+        }
+        for (int r = 0; r < n; r++) {
+            float scale;
+            memcpy(&scale, row[r] + code_dim, sizeof scale);
+            int32_t total = _mm512_reduce_add_epi32(sum[r]) + query->starts[0];
+            scores[i + r] = (float)total * scale * query->scales[0];
+        }
+    }
+}
+
+void cpu_codes_avx512_vnni(struct cpu_codes *kernels) {
+    kernels->name = "avx512 vnni";
+    kernels->pack = pack;
+    kernels->pack_step = ZMM_STEP;
+    kernels->pack_bytes = STEP_BYTES / 4;
+    kernels->lanes = lanes;
+    kernels->dot_rows = vnni_dot_rows;
+}

@@ -1,0 +1,121 @@
+/* MaxSim over codes in AVX-512: two groups by twelve question vectors, 24 accumulators of 16
+ * vectors each.
+ *
+ * Four elements of a question vector are broadcast once for both groups, so the load ports carry 14
+ * loads for 24 multiplications, and a group's codes stay in the first cache while the question goes
+ * past them. A file that includes this is compiled for
+ * AVX-512 and says how a step of four dimensions is multiplied: STEP_BYTES of a question vector,
+ * struct step of the codes, step_of, step_multiply. */
+#ifndef DOCUSEARCH_DEVICE_CPU_CODES_ZMM_H
+#define DOCUSEARCH_DEVICE_CPU_CODES_ZMM_H
+
+#include "device/cpu/codes_decode.h"
+
+#define ZMM_QUERIES 12 /* in one pass over two groups; the rest of a block in fours */
+#define ZMM_STEP 4
+#define ZMM_AHEAD 4096 /* bytes of codes that are fetched in good time */
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+struct pair {
+    const int8_t *codes[2];
+    __m512 scales[2];
+};
+
+INLINE void multiply(code_lanes *lanes, const uint8_t *packed, const int32_t *starts,
+                     const struct pair *pair, int n_steps, int n, int n_groups, bool fetch) {
+    __m512i sum[2][ZMM_QUERIES];
+    UNROLLED
+    for (int q = 0; q < n; q++) {
+        UNROLLED
+        for (int g = 0; g < n_groups; g++)
+            sum[g][q] = step_start(starts[q]);
+    }
+    const int8_t *codes[2] = {pair->codes[0], pair->codes[1]};
+    for (int step = 0; step < n_steps; step++, packed += n * STEP_BYTES) {
+        struct step part[2];
+        UNROLLED
+        for (int g = 0; g < n_groups; g++) {
+            part[g] = step_of(_mm512_loadu_si512(codes[g] + step * 64));
+            if (fetch)
+                _mm_prefetch((const char *)codes[g] + step * 64 + ZMM_AHEAD, _MM_HINT_T0);
+        }
+        UNROLLED
+        for (int q = 0; q < n; q++) {
+            struct step_query query = step_query_of(packed + q * STEP_BYTES);
+            UNROLLED
+            for (int g = 0; g < n_groups; g++)
+                sum[g][q] = step_multiply(sum[g][q], part[g], query);
+        }
+    }
+    UNROLLED
+    for (int q = 0; q < n; q++) {
+        __m512 best = _mm512_loadu_ps(lanes[q]);
+        UNROLLED
+        for (int g = 0; g < n_groups; g++)
+            best = _mm512_max_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[g][q]), pair->scales[g]),
+                                 best);
+        _mm512_storeu_ps(lanes[q], best);
+    }
+}
+
+INLINE void multiply_all(code_lanes *lanes, const uint8_t *packed, const int32_t *starts,
+                         const struct pair *pair, int n_steps, int n, int n_groups, bool fetch) {
+    int q = 0;
+    for (; n - q >= ZMM_QUERIES - ZMM_STEP + 1; q += ZMM_QUERIES) {
+        multiply(lanes + q, packed, starts + q, pair, n_steps, ZMM_QUERIES, n_groups,
+                 fetch && q == 0);
+        packed += (size_t)n_steps * ZMM_QUERIES * STEP_BYTES;
+    }
+    if (n - q > ZMM_STEP)
+        multiply(lanes + q, packed, starts + q, pair, n_steps, 2 * ZMM_STEP, n_groups,
+                 fetch && q == 0);
+    else if (n - q > 0)
+        multiply(lanes + q, packed, starts + q, pair, n_steps, ZMM_STEP, n_groups, fetch && q == 0);
+}
+
+INLINE void zmm_lanes(code_lanes *lanes, const struct maxsim_query *query, int first, int n,
+                      const struct code_groups *groups, int8_t *decoded) {
+    const int n_steps = query->code_dim / 4;
+    const size_t group_bytes = code_group_bytes(query->code_dim, groups->bits);
+    const uint8_t *packed = query->packed + (size_t)first * (size_t)n_steps * STEP_BYTES;
+    const uint8_t *codes = groups->codes;
+    const uint16_t *scales = groups->scales;
+    for (int g = 0; g < groups->n; g += 2) {
+        int n_now = groups->n - g < 2 ? 1 : 2;
+        struct pair pair = {0};
+        for (int i = 0; i < n_now; i++) {
+            pair.codes[i] = decode(decoded + (size_t)i * (size_t)n_steps * 64, codes, n_steps,
+                                   groups->bits);
+            pair.scales[i] = scales_of(scales);
+            codes += group_bytes;
+            scales += CODE_GROUP;
+        }
+        bool fetch = groups->bits == 8;
+        if (n_now == 2)
+            multiply_all(lanes, packed, query->starts + first, &pair, n_steps, n, 2, fetch);
+        else
+            multiply_all(lanes, packed, query->starts + first, &pair, n_steps, n, 1, false);
+    }
+}
+
+/* ---- question vectors, as multiply wants them ------------------------------------------------ */
+
+INLINE void zmm_pack(uint8_t *out, const int8_t *rows, int n, int code_dim) {
+    for (int first = 0; first < n;) {
+        int in_block = first % CODES_BLOCK;
+        int end = first - in_block + CODES_BLOCK < n ? first - in_block + CODES_BLOCK : n;
+        int n_now = end - first > ZMM_QUERIES - ZMM_STEP ? ZMM_QUERIES
+                    : end - first > ZMM_STEP             ? 2 * ZMM_STEP
+                                                         : ZMM_STEP;
+        for (int d = 0; d < code_dim; d += 4) {
+            for (int q = first; q < first + n_now; q++, out += STEP_BYTES) {
+                static const int8_t none[4];
+                step_pack(out, q < n ? rows + (size_t)q * (size_t)code_dim + d : none);
+            }
+        }
+        first += n_now;
+    }
+}
+
+#endif
