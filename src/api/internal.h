@@ -88,6 +88,8 @@ void handle_page_picture(struct call *call);
 void handle_page_thumb(struct call *call);
 void handle_page(struct call *call);
 void handle_image(struct call *call);
+void handle_heatmap(struct call *call);
+void handle_explain(struct call *call);
 void handle_upload(struct call *call);
 void handle_search(struct call *call);
 void handle_search_get(struct call *call);

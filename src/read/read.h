@@ -95,6 +95,10 @@ bool read_pixels_bytes(uint8_t **rgb, int *width, int *height, struct read_pool 
                        const void *data, size_t len, const struct read_sink *sink,
                        struct error *err);
 
+/* A picture as a PNG file: height rows of width pixels of 4 bytes, red, green, blue and opacity. By
+ * the caller's thread. ERROR_LIMIT image_limit, out_of_memory. */
+bool read_png_write(struct buf *out, const uint8_t *rgba, int width, int height, struct error *err);
+
 /* What `/health` and `check` show. Started once, cached. */
 struct read_health {
     char sandbox_level[64];   /* "seccomp+landlock3", "seccomp", "rlimit", … */

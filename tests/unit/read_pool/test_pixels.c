@@ -92,6 +92,38 @@ static void equal_to_pillow(void **state) {
 }
 
 /* A page as the store keeps it, as long as one is at 150 dpi. */
+/* What the writer writes is read as it was: colours here, and that each pixel has its opacity by
+ * the file's kind (8 bits, colour and alpha). */
+static void written_is_read(void **state) {
+    (void)state;
+    enum { WIDTH = 7, HEIGHT = 5 };
+    struct read_pool *pool = open_pool();
+    uint8_t rgba[WIDTH * HEIGHT * 4];
+    struct buf file = {0}, full = {.max = 100};
+    struct pixels got;
+    struct error err = {0};
+    for (size_t i = 0; i < sizeof rgba; i++)
+        rgba[i] = (uint8_t)(i * i * 37 + i);
+    if (!read_png_write(&file, rgba, WIDTH, HEIGHT, &err) ||
+        !read_bytes(&got, pool, "a.png", file.data, file.len, &err))
+        fail_msg("%s", err.text);
+    assert_memory_equal(file.data, "\x89PNG\r\n\x1a\n", 8);
+    assert_memory_equal(file.data + 24, "\x08\x06", 2);
+    assert_int_equal(got.width, WIDTH);
+    assert_int_equal(got.height, HEIGHT);
+    for (size_t i = 0; i < WIDTH * HEIGHT; i++)
+        assert_memory_equal(got.rgb + 3 * i, rgba + 4 * i, 3);
+    mem_free(got.rgb);
+    assert_false(read_png_write(&full, rgba, WIDTH, HEIGHT, &err));
+    assert_string_equal(err.code, "out_of_memory");
+    assert_false(read_png_write(&file, rgba, WIDTH, 0, &err));
+    assert_string_equal(err.code, "image_limit");
+    assert_false(read_png_write(&file, rgba, 1 << 20, 1, &err));
+    buf_fini(&file);
+    buf_fini(&full);
+    read_pool_close(pool);
+}
+
 static void a_page_is_quick(void **state) {
     (void)state;
     enum { WIDTH = 1240, HEIGHT = 1754 };
@@ -239,6 +271,7 @@ int run_pixels_tests(void) {
     assert_non_null(mkdtemp(scratch));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_to_pillow),
+        cmocka_unit_test(written_is_read),
         cmocka_unit_test(a_page_is_quick),
         cmocka_unit_test(what_is_no_picture_is_refused),
         cmocka_unit_test(bombs_are_refused),
