@@ -27,6 +27,7 @@ PREFIXES = {
              "packed pieces place pretokenizer siglip template tokenizer unicode vocab weights wordpiece",
     "store": "store chunks column conn document filter fold fulltext lexical matcher postings ranges "
              "reader stem token tokens tx word",
+    "index": "index item pooling rotate segment shape slot view",
     "queue": "queue",
     "corpus": "corpus model",
     "api": "api call document events handle job json route routes security upload web",
