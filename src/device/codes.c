@@ -136,6 +136,15 @@ void maxsim_query_free(struct maxsim_query *query) {
     mem_free(query);
 }
 
+/* Terms in four partial sums, whatever the instruction set. */
+struct partial {
+    float sums[4];
+};
+
+static float total_of(struct partial partial) {
+    return (partial.sums[0] + partial.sums[1]) + (partial.sums[2] + partial.sums[3]);
+}
+
 /* ---- MaxSim over codes ---- */
 
 static void fetch(const void *from, size_t size_bytes) {
@@ -167,22 +176,36 @@ static void lanes_begin(code_lanes *lanes, int n) {
     }
 }
 
-static float score_of(const struct maxsim_query *query, const struct coded *item, int8_t *room) {
+/* next: the item after it, or NULL. */
+static float score_of(const struct maxsim_query *query, const struct coded *item,
+                      const struct coded *next, int8_t *room) {
     const struct cpu_codes *kernels = &query->kernels;
-    struct code_groups groups = {item->codes, item->scales, CODE_GROUPS(item->n), item->bits};
+    struct code_groups groups = {
+        .codes = item->codes,
+        .next = next ? next->codes : NULL,
+        .scales = item->scales,
+        .n = CODE_GROUPS(item->n),
+        .bits = item->bits,
+    };
     alignas(CACHE_LINE) code_lanes lanes[CODES_BLOCK];
     alignas(CACHE_LINE) float largest[CODES_BLOCK];
-    float sums[4] = {0};
+    struct partial partial = {0};
     for (int first = 0; first < query->n; first += CODES_BLOCK) {
         int n = query->n - first < CODES_BLOCK ? query->n - first : CODES_BLOCK;
         int n_whole = (n + CODE_GROUP - 1) / CODE_GROUP * CODE_GROUP;
         lanes_begin(lanes, n_whole);
         kernels->lanes(lanes, query, first, n, &groups, room);
         kernels->largest(largest, (const code_lanes *)lanes, n_whole);
-        for (int q = 0; q < n; q++)
-            sums[q % 4] += largest[q] * query->scales[first + q];
+        const float *scales = query->scales + first;
+        int q = 0;
+        for (; q + 4 <= n; q += 4) {
+            for (int i = 0; i < 4; i++)
+                partial.sums[i] += largest[q + i] * scales[q + i];
+        }
+        for (int i = 0; q + i < n; i++)
+            partial.sums[i] += largest[q + i] * scales[q + i];
     }
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    return total_of(partial);
 }
 
 void maxsim_codes(float *scores, const struct maxsim_query *query, const struct coded *items,
@@ -193,10 +216,11 @@ void maxsim_codes(float *scores, const struct maxsim_query *query, const struct 
     if (kernels->begin)
         kernels->begin();
     for (int i = 0; i < n_items; i++) {
-        if (i + 1 < n_items)
-            fetch_item(query, &items[i + 1]);
+        const struct coded *next = i + 1 < n_items ? &items[i + 1] : NULL;
+        if (next)
+            fetch_item(query, next);
         assert(items[i].n >= 0);
-        scores[i] = items[i].n > 0 ? score_of(query, &items[i], room) : 0;
+        scores[i] = items[i].n > 0 ? score_of(query, &items[i], next, room) : 0;
     }
     if (kernels->end)
         kernels->end();
@@ -274,10 +298,15 @@ void maxsim_signs(float *scores, const struct maxsim_query *query, const uint64_
                                    n_vectors / 8, n_now);
             for (int i = 0; i < n_now; i++) {
                 const uint32_t *of_item = distances + i * stride;
-                float sums[4] = {0};
-                for (int q = 0; q < n; q++)
-                    sums[q % 4] += value_of(value, of_item[q], dim);
-                scores[item + i] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+                struct partial partial = {0};
+                int q = 0;
+                for (; q + 4 <= n; q += 4) {
+                    for (int j = 0; j < 4; j++)
+                        partial.sums[j] += value_of(value, of_item[q + j], dim);
+                }
+                for (int j = 0; q + j < n; j++)
+                    partial.sums[j] += value_of(value, of_item[q + j], dim);
+                scores[item + i] += total_of(partial);
             }
         }
     }

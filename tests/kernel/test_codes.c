@@ -4,7 +4,7 @@
  * Bounds: products are exact; a value is rounded three times to fp32 and a score's sum once a
  * question vector, so a score is within (n_query + 3) * 2^-24 of the sum of its terms' sizes. All
  * instruction sets give the same bits. What is read and written lies against pages that may not be
- * touched. */
+ * touched. With --bench: codes_bench.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,9 +12,8 @@
 
 #include <cmocka.h>
 
+#include "codes.h"
 #include "fenced.h"
-
-#include "device/cpu/codes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -513,7 +512,14 @@ static void no_device(void **state) {
     assert_int_equal(turns, 7);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+#ifndef AMX_EMULATED
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+        return codes_bench(argc - 2, argv + 2);
+#else
+    (void)argc;
+    (void)argv;
+#endif
     for (int i = 0; i < (int)BASE_COUNT(sets); i++)
         printf("# %s: %s\n", sets[i].name, have(i) ? "tried" : "skipped, this machine has it not");
     const struct CMUnitTest tests[] = {

@@ -13,15 +13,17 @@ enum {
     CODES_MAX_DIM = 65536,
     CODES_BLOCK = 48,       /* question vectors that one call of a kernel takes at most */
     CODES_STACK_DIM = 1024, /* groups are decoded into memory of the heap above this */
-    SIGNS_STEP = 8,         /* question vectors come in eights */
+    CODES_AHEAD = 4,        /* groups, but no more than */
+    CODES_AHEAD_BYTES = 8192,
+    SIGNS_STEP = 8, /* question vectors come in eights */
 };
 
 /* The largest products of each question vector, one a lane: of vectors 0, 16, 32 … the first. */
 typedef float code_lanes[CODE_GROUP];
 
-/* Groups of codes, one after another. */
+/* Groups of codes, one after another; next: the codes that will be wanted after them, or NULL. */
 struct code_groups {
-    const uint8_t *codes;
+    const uint8_t *codes, *next;
     const uint16_t *scales;
     int n, bits;
 };
@@ -69,6 +71,15 @@ struct maxsim_query *cpu_query_new(const float *vectors, int n_query, int dim, u
 /* The product of bits 8 is where the codes lie; others are decoded to int8 first. */
 static inline size_t code_group_bytes(int code_dim, int bits) {
     return (size_t)code_dim * CODE_GROUP * (size_t)bits / 8;
+}
+
+/* Where the codes lie that are to be fetched while those of group i are multiplied. */
+static inline const uint8_t *code_groups_ahead(const struct code_groups *groups, int i,
+                                               size_t group_bytes) {
+    size_t fit = CODES_AHEAD_BYTES / group_bytes, n = (size_t)groups->n;
+    size_t later = (size_t)i + (fit < 1 ? 1 : fit < CODES_AHEAD ? fit : CODES_AHEAD);
+    const uint8_t *from = later < n || !groups->next ? groups->codes : groups->next;
+    return from + (later < n ? later : later - n) * group_bytes;
 }
 
 /* Over those of a smaller instruction set, in place. */

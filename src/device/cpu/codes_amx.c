@@ -74,8 +74,11 @@ static void lanes(code_lanes *best, const struct maxsim_query *query, int first,
         __m512 scales[2];
         for (int i = 0; i < 2; i++) {
             size_t group = (size_t)(g + i < groups->n ? g + i : g);
+            const uint8_t *ahead = code_groups_ahead(groups, (int)group, group_bytes);
             codes[i] = decode(decoded + (size_t)i * (size_t)n_steps * 64,
-                              groups->codes + group * group_bytes, n_steps, groups->bits);
+                              groups->codes + group * group_bytes, ahead, n_steps, groups->bits);
+            for (size_t at = 0; groups->bits == 8 && at < group_bytes; at += 64)
+                _mm_prefetch((const char *)ahead + at, _MM_HINT_T0);
             scales[i] = scales_of(groups->scales + group * CODE_GROUP);
         }
         __asm__ volatile("" ::: "memory"); /* loads of tiles do not tell that they read */

@@ -5,32 +5,30 @@
 
 #define STEP_BYTES 8
 
-struct step {
+typedef struct {
     __m512i even, odd; /* elements 0 and 2, and 1 and 3, of each four */
-};
-struct step_query {
-    __m512i even, odd;
-};
+} step_codes;
+typedef step_codes step_query;
 
 static inline __m512i step_start(int32_t start) {
     (void)start;
     return _mm512_setzero_si512();
 }
 
-static inline struct step step_of(__m512i codes) {
-    return (struct step){_mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 8),
-                         _mm512_srai_epi16(codes, 8)};
+static inline step_codes step_of(__m512i codes) {
+    return (step_codes){_mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 8),
+                        _mm512_srai_epi16(codes, 8)};
 }
 
-static inline struct step_query step_query_of(const uint8_t *packed) {
+static inline step_query step_query_of(const uint8_t *packed) {
     int32_t pairs[2];
     __builtin_memcpy(pairs, packed, sizeof pairs);
-    return (struct step_query){_mm512_set1_epi32(pairs[0]), _mm512_set1_epi32(pairs[1])};
+    return (step_query){_mm512_set1_epi32(pairs[0]), _mm512_set1_epi32(pairs[1])};
 }
 
-static inline __m512i step_multiply(__m512i sum, struct step step, struct step_query query) {
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(step.even, query.even));
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(step.odd, query.odd));
+static inline __m512i step_multiply(__m512i sum, step_codes codes, step_query query) {
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(codes.even, query.even));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(codes.odd, query.odd));
 }
 
 static inline void step_pack(uint8_t *out, const int8_t four[4]) {

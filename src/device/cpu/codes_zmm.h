@@ -5,7 +5,8 @@
  * loads for 24 multiplications, and a group's codes stay in the first cache while the question goes
  * past them. A file that includes this is compiled for
  * AVX-512 and says how a step of four dimensions is multiplied: STEP_BYTES of a question vector,
- * struct step of the codes, step_of, step_multiply. */
+ * step_codes, step_query, and what makes and
+ * multiplies them. */
 #ifndef DOCUSEARCH_DEVICE_CPU_CODES_ZMM_H
 #define DOCUSEARCH_DEVICE_CPU_CODES_ZMM_H
 
@@ -13,17 +14,16 @@
 
 #define ZMM_QUERIES 12 /* in one pass over two groups; the rest of a block in fours */
 #define ZMM_STEP 4
-#define ZMM_AHEAD 4096 /* bytes of codes that are fetched in good time */
 
 /* ---- products -------------------------------------------------------------------------------- */
 
 struct pair {
-    const int8_t *codes[2];
+    const int8_t *codes[2], *ahead[2];
     __m512 scales[2];
 };
 
 INLINE void multiply(code_lanes *lanes, const uint8_t *packed, const int32_t *starts,
-                     const struct pair *pair, int n_steps, int n, int n_groups, bool fetch) {
+                     const struct pair *pair, int n_steps, int n, int n_groups) {
     __m512i sum[2][ZMM_QUERIES];
     UNROLLED
     for (int q = 0; q < n; q++) {
@@ -32,17 +32,19 @@ INLINE void multiply(code_lanes *lanes, const uint8_t *packed, const int32_t *st
             sum[g][q] = step_start(starts[q]);
     }
     const int8_t *codes[2] = {pair->codes[0], pair->codes[1]};
-    for (int step = 0; step < n_steps; step++, packed += n * STEP_BYTES) {
-        struct step part[2];
+    const int8_t *ahead[2] = {pair->ahead[0], pair->ahead[1]};
+    if (n_steps < 1) /* says that the loop runs: else gcc 12 copies each sum in it */
+        __builtin_unreachable();
+    for (int i = 0; i < n_steps; i++, packed += n * STEP_BYTES) {
+        step_codes part[2];
         UNROLLED
         for (int g = 0; g < n_groups; g++) {
-            part[g] = step_of(_mm512_loadu_si512(codes[g] + step * 64));
-            if (fetch)
-                _mm_prefetch((const char *)codes[g] + step * 64 + ZMM_AHEAD, _MM_HINT_T0);
+            part[g] = step_of(_mm512_loadu_si512(codes[g] + i * 64));
+            _mm_prefetch((const char *)ahead[g] + i * 64, _MM_HINT_T0);
         }
         UNROLLED
         for (int q = 0; q < n; q++) {
-            struct step_query query = step_query_of(packed + q * STEP_BYTES);
+            step_query query = step_query_of(packed + q * STEP_BYTES);
             UNROLLED
             for (int g = 0; g < n_groups; g++)
                 sum[g][q] = step_multiply(sum[g][q], part[g], query);
@@ -60,18 +62,16 @@ INLINE void multiply(code_lanes *lanes, const uint8_t *packed, const int32_t *st
 }
 
 INLINE void multiply_all(code_lanes *lanes, const uint8_t *packed, const int32_t *starts,
-                         const struct pair *pair, int n_steps, int n, int n_groups, bool fetch) {
+                         const struct pair *pair, int n_steps, int n, int n_groups) {
     int q = 0;
     for (; n - q >= ZMM_QUERIES - ZMM_STEP + 1; q += ZMM_QUERIES) {
-        multiply(lanes + q, packed, starts + q, pair, n_steps, ZMM_QUERIES, n_groups,
-                 fetch && q == 0);
+        multiply(lanes + q, packed, starts + q, pair, n_steps, ZMM_QUERIES, n_groups);
         packed += (size_t)n_steps * ZMM_QUERIES * STEP_BYTES;
     }
     if (n - q > ZMM_STEP)
-        multiply(lanes + q, packed, starts + q, pair, n_steps, 2 * ZMM_STEP, n_groups,
-                 fetch && q == 0);
+        multiply(lanes + q, packed, starts + q, pair, n_steps, 2 * ZMM_STEP, n_groups);
     else if (n - q > 0)
-        multiply(lanes + q, packed, starts + q, pair, n_steps, ZMM_STEP, n_groups, fetch && q == 0);
+        multiply(lanes + q, packed, starts + q, pair, n_steps, ZMM_STEP, n_groups);
 }
 
 INLINE void zmm_lanes(code_lanes *lanes, const struct maxsim_query *query, int first, int n,
@@ -85,17 +85,18 @@ INLINE void zmm_lanes(code_lanes *lanes, const struct maxsim_query *query, int f
         int n_now = groups->n - g < 2 ? 1 : 2;
         struct pair pair = {0};
         for (int i = 0; i < n_now; i++) {
-            pair.codes[i] = decode(decoded + (size_t)i * (size_t)n_steps * 64, codes, n_steps,
-                                   groups->bits);
+            const uint8_t *ahead = code_groups_ahead(groups, g + i, group_bytes);
+            pair.codes[i] = decode(decoded + (size_t)i * (size_t)n_steps * 64, codes, ahead,
+                                   n_steps, groups->bits);
+            pair.ahead[i] = groups->bits == 8 ? (const int8_t *)ahead : pair.codes[i];
             pair.scales[i] = scales_of(scales);
             codes += group_bytes;
             scales += CODE_GROUP;
         }
-        bool fetch = groups->bits == 8;
         if (n_now == 2)
-            multiply_all(lanes, packed, query->starts + first, &pair, n_steps, n, 2, fetch);
+            multiply_all(lanes, packed, query->starts + first, &pair, n_steps, n, 2);
         else
-            multiply_all(lanes, packed, query->starts + first, &pair, n_steps, n, 1, false);
+            multiply_all(lanes, packed, query->starts + first, &pair, n_steps, n, 1);
     }
 }
 
