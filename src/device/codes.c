@@ -4,7 +4,7 @@
  * A question vector becomes int8 with one scale, its largest element 127, and, apart from that,
  * its signs. One with an element that is not finite counts as zero. Kernels take CODES_BLOCK
  * question vectors at a time and leave 16 lanes a vector, whose largest is summed here, in four
- * partial sums: so all instruction sets give the same bits. */
+ * parts: so all instruction sets give the same bits. */
 #include "device/cpu/codes.h"
 
 #include <assert.h>
@@ -136,13 +136,38 @@ void maxsim_query_free(struct maxsim_query *query) {
     mem_free(query);
 }
 
-/* Terms in four partial sums, whatever the instruction set. */
-struct partial {
-    float sums[4];
-};
+/* Sums of products and of table entries, in four parts whatever the instruction set. */
+static float sum_of_products(const float *a, const float *b, int n) {
+    float first = 0, second = 0, third = 0, fourth = 0;
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+        first += a[i] * b[i];
+        second += a[i + 1] * b[i + 1];
+        third += a[i + 2] * b[i + 2];
+        fourth += a[i + 3] * b[i + 3];
+    }
+    for (; i < n; i++)
+        first += a[i] * b[i];
+    return (first + second) + (third + fourth);
+}
 
-static float total_of(struct partial partial) {
-    return (partial.sums[0] + partial.sums[1]) + (partial.sums[2] + partial.sums[3]);
+/* Bits past dim are zero in the question; an item that has some set is no nearer for it. */
+static float value_of(const float *value, uint32_t distance, uint32_t dim) {
+    return value[distance < dim ? distance : dim];
+}
+
+static float sum_of_values(const float *value, const uint32_t *distances, int n, uint32_t dim) {
+    float first = 0, second = 0, third = 0, fourth = 0;
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+        first += value_of(value, distances[i], dim);
+        second += value_of(value, distances[i + 1], dim);
+        third += value_of(value, distances[i + 2], dim);
+        fourth += value_of(value, distances[i + 3], dim);
+    }
+    for (; i < n; i++)
+        first += value_of(value, distances[i], dim);
+    return (first + second) + (third + fourth);
 }
 
 /* ---- MaxSim over codes ---- */
@@ -189,23 +214,16 @@ static float score_of(const struct maxsim_query *query, const struct coded *item
     };
     alignas(CACHE_LINE) code_lanes lanes[CODES_BLOCK];
     alignas(CACHE_LINE) float largest[CODES_BLOCK];
-    struct partial partial = {0};
+    float sum = 0;
     for (int first = 0; first < query->n; first += CODES_BLOCK) {
         int n = query->n - first < CODES_BLOCK ? query->n - first : CODES_BLOCK;
         int n_whole = (n + CODE_GROUP - 1) / CODE_GROUP * CODE_GROUP;
         lanes_begin(lanes, n_whole);
         kernels->lanes(lanes, query, first, n, &groups, room);
         kernels->largest(largest, (const code_lanes *)lanes, n_whole);
-        const float *scales = query->scales + first;
-        int q = 0;
-        for (; q + 4 <= n; q += 4) {
-            for (int i = 0; i < 4; i++)
-                partial.sums[i] += largest[q + i] * scales[q + i];
-        }
-        for (int i = 0; q + i < n; i++)
-            partial.sums[i] += largest[q + i] * scales[q + i];
+        sum += sum_of_products(largest, query->scales + first, n);
     }
-    return total_of(partial);
+    return sum;
 }
 
 void maxsim_codes(float *scores, const struct maxsim_query *query, const struct coded *items,
@@ -273,11 +291,6 @@ size_t signs_bytes(int n_vectors, int dim) {
     return (size_t)n_vectors * (size_t)CODE_DIM(dim) / 8;
 }
 
-/* Bits past dim are zero in the question; an item that has some set is no nearer for it. */
-static float value_of(const float *value, uint32_t distance, uint32_t dim) {
-    return value[distance < dim ? distance : dim];
-}
-
 void maxsim_signs(float *scores, const struct maxsim_query *query, const uint64_t *signs,
                   int n_vectors, int64_t n_items, const float *value) {
     const int n_words = query->code_dim / 64;
@@ -296,18 +309,8 @@ void maxsim_signs(float *scores, const struct maxsim_query *query, const uint64_
             query->kernels.nearest(distances, query->signs + (size_t)first * (size_t)n_words,
                                    stride, n_words, signs + (size_t)item * item_words,
                                    n_vectors / 8, n_now);
-            for (int i = 0; i < n_now; i++) {
-                const uint32_t *of_item = distances + i * stride;
-                struct partial partial = {0};
-                int q = 0;
-                for (; q + 4 <= n; q += 4) {
-                    for (int j = 0; j < 4; j++)
-                        partial.sums[j] += value_of(value, of_item[q + j], dim);
-                }
-                for (int j = 0; q + j < n; j++)
-                    partial.sums[j] += value_of(value, of_item[q + j], dim);
-                scores[item + i] += total_of(partial);
-            }
+            for (int i = 0; i < n_now; i++)
+                scores[item + i] += sum_of_values(value, distances + i * stride, n, dim);
         }
     }
 }

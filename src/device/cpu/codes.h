@@ -45,7 +45,8 @@ struct cpu_codes {
     /* out[q]: the largest of lanes[q], n of them, a multiple of 16. */
     void (*largest)(float *out, const code_lanes *lanes, int n);
     /* out[i * n + q]: the smallest Hamming distance of question vector q to any vector of item i;
-     * n is a multiple of SIGNS_STEP, items of n_groups * 8 vectors lie one after another. */
+     * n is a multiple of SIGNS_STEP, items of n_groups * 8 vectors, one group at least, lie one
+     * after another. */
     void (*nearest)(uint32_t *out, const uint64_t *question, int n, int n_words,
                     const uint64_t *signs, int n_groups, int n_items);
     /* scores[i]: see dot_rows. */

@@ -33,7 +33,7 @@ INLINE void store_least(uint32_t *out, const __m512i least[8]) {
     _mm256_storeu_si256((__m256i *)out, _mm512_castsi512_si256(all));
 }
 
-INLINE void nearest_128(uint32_t *out, const uint64_t *question, int n, const uint64_t *signs,
+static void nearest_128(uint32_t *out, const uint64_t *question, int n, const uint64_t *signs,
                         int n_groups, int n_items) {
     __m512i words[8][2];
     UNROLLED
@@ -41,6 +41,8 @@ INLINE void nearest_128(uint32_t *out, const uint64_t *question, int n, const ui
         words[q][0] = _mm512_set1_epi64((long long)question[q * 2]);
         words[q][1] = _mm512_set1_epi64((long long)question[q * 2 + 1]);
     }
+    if (n_groups < 1) /* says that the loop runs: else gcc 12 keeps some of the words in memory */
+        __builtin_unreachable();
     for (int i = 0; i < n_items; i++, out += n) {
         __m512i least[8];
         UNROLLED
@@ -57,7 +59,7 @@ INLINE void nearest_128(uint32_t *out, const uint64_t *question, int n, const ui
     }
 }
 
-INLINE void nearest_any(uint32_t *out, const uint64_t *question, int n, int n_words,
+static void nearest_any(uint32_t *out, const uint64_t *question, int n, int n_words,
                         const uint64_t *signs, int n_groups, int n_items) {
     for (int i = 0; i < n_items; i++, out += n) {
         __m512i least[8], sum[8];
