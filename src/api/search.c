@@ -175,6 +175,7 @@ static bool parse_request(struct search_request *out, struct arena *arena, const
     const json_t *n = json_object_get(body, "n_results");
     const json_t *mode = json_object_get(body, "search_mode");
     const json_t *score = json_object_get(body, "min_score");
+    const json_t *exact = json_object_get(body, "exact");
     *out = (struct search_request){.n_results = 10, .mode = SEARCH_HYBRID};
     if (!json_is_string(query))
         return error_set(err, ERROR_INPUT, "query is needed, as a string of 1 to 1000 characters");
@@ -195,6 +196,11 @@ static bool parse_request(struct search_request *out, struct arena *arena, const
             return error_set(err, ERROR_INPUT, "search_mode must be a string");
         if (!parse_mode(&out->mode, json_string_value(mode), err))
             return false;
+    }
+    if (exact && !json_is_null(exact)) {
+        if (!json_is_boolean(exact))
+            return error_set(err, ERROR_INPUT, "exact must be true or false");
+        out->exact = json_is_true(exact);
     }
     return parse_filters(&out->filter, arena, json_object_get(body, "filters"), err);
 }
@@ -236,6 +242,17 @@ static json_t *positive_or_null(double value) {
     return value > 0 ? json_real(value) : json_null();
 }
 
+static json_t *parts_json(const struct search_result *result) {
+    json_t *out = json_object();
+    for (int i = 0; i < result->n_parts; i++) {
+        const struct search_part *part = &result->parts[i];
+        json_object_set_new(out, part->stage,
+                            json_pack("{s:i, s:f, s:f}", "rank", part->rank, "score", part->score,
+                                      "contribution", part->contribution));
+    }
+    return out;
+}
+
 static json_t *result_json(struct call *call, const struct search_result *result) {
     const struct document_row *row = &result->document;
     bool picture = result->page > 0 && access(store_path(call->arena, call->api->store, row->doc_id,
@@ -249,6 +266,7 @@ static json_t *result_json(struct call *call, const struct search_result *result
                             result->page > 0 ? json_integer(result->page) : json_null(), "chunk_id",
                             chunk, "text_preview", json_text_of(result->preview), "highlights",
                             highlights_json(result), "boxes", boxes_json(result));
+    json_object_set_new(out, "parts", parts_json(result));
     json_object_set_new(out, "page_width", positive_or_null((double)result->page_width_pt));
     json_object_set_new(out, "page_height", positive_or_null((double)result->page_height_pt));
     json_object_set_new(out, "image_url",
@@ -333,8 +351,8 @@ static const char *either(const struct http_request *request, const char *name,
     return value ? value : http_query(request, short_name);
 }
 
-/* min_score: JSON's own reading of a number, so that the locale has no say. */
-static json_t *number_of(const char *text) {
+/* Numbers, true and false as JSON reads them, so that the locale has no say. */
+static json_t *value_of(const char *text) {
     json_t *json = json_loads(text, JSON_DECODE_ANY, NULL);
     if (json)
         return json;
@@ -348,6 +366,7 @@ void handle_search_get(struct call *call) {
     const char *query = either(request, "query", "q"), *n = either(request, "n_results", "n");
     const char *mode = either(request, "search_mode", "mode");
     const char *score = http_query(request, "min_score");
+    const char *exact = http_query(request, "exact");
     const char *all = http_query(request, "filters");
     json_t *body = json_object();
     /* What is no object is refused with the rest; parameters of their own go beside its members. */
@@ -357,16 +376,18 @@ void handle_search_get(struct call *call) {
     if (query)
         json_object_set_new(body, "query", json_string(query));
     if (n)
-        json_object_set_new(body, "n_results", number_of(n));
+        json_object_set_new(body, "n_results", value_of(n));
     if (mode)
         json_object_set_new(body, "search_mode", json_string(mode));
     if (score)
-        json_object_set_new(body, "min_score", number_of(score));
+        json_object_set_new(body, "min_score", value_of(score));
+    if (exact)
+        json_object_set_new(body, "exact", value_of(exact));
     for (size_t i = 0; i < BASE_COUNT(filters); i++) {
         const char *value = http_query(request, filters[i]);
         if (value)
             json_object_set_new(filter, filters[i],
-                                strncmp(filters[i], "page", 4) == 0 ? number_of(value)
+                                strncmp(filters[i], "page", 4) == 0 ? value_of(value)
                                                                     : json_string(value));
     }
     json_object_set_new(body, "filters", filter);

@@ -21,6 +21,8 @@ static const struct command commands[] = {
      "  -n N          at most N results (10)\n"
      "  --mode MODE   hybrid, visual, text or lexical (hybrid)\n"
      "  --type TYPE   only this type or group: pdf, docx, office, text, images …\n"
+     "  --explain     also what each stage gave to a result\n"
+     "  --exact       score every page and passage in full, whatever SEARCH_RECALL says\n"
      "  --json        the server's reply as JSON\n",
      command_search, true},
     {"list", "list [TEXT] [--json] [-n N] [--sort SORT]", "list documents",

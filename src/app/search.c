@@ -45,7 +45,25 @@ static void print_score(double score) {
     printf("%.*f", decimals, score);
 }
 
-static void print_result(const json_t *result, bool colour) {
+/* What each stage gave, in the order in which they acted. */
+static void print_parts(const json_t *result) {
+    json_t *parts = json_object_get(result, "parts"), *part;
+    const char *stage, *before = "   ";
+    json_object_foreach(parts, stage, part) {
+        double score = json_number_value(json_object_get(part, "score"));
+        double gives = json_number_value(json_object_get(part, "contribution"));
+        printf("%s%s: rank %lld by ", before, stage, (long long)json_number(part, "rank"));
+        print_score(score);
+        if (gives != score) { /* they are one where a single stage acted */
+            fputs(", gives ", stdout);
+            print_score(gives);
+        }
+        before = "; ";
+    }
+    putchar('\n');
+}
+
+static void print_result(const json_t *result, bool colour, bool explain) {
     const char *name = json_text(result, "filename");
     const char *heading = json_text(result, "heading_path");
     printf("%lld. %s", (long long)json_number(result, "rank"), colour ? BOLD : "");
@@ -61,6 +79,8 @@ static void print_result(const json_t *result, bool colour) {
         print_text(stdout, heading, strlen(heading));
         putchar('\n');
     }
+    if (explain)
+        print_parts(result);
     print_passage(result, colour);
 }
 
@@ -90,11 +110,12 @@ static void say_missing(const json_t *reply) {
     }
 }
 
-static void print_reply(const json_t *reply) {
+static void print_reply(const json_t *reply, bool explain) {
     bool colour = is_terminal(stdout);
     size_t i;
     json_t *result;
-    json_array_foreach(json_object_get(reply, "results"), i, result) print_result(result, colour);
+    json_array_foreach(json_object_get(reply, "results"), i, result)
+        print_result(result, colour, explain);
     int64_t n = json_number(reply, "total_results");
     fprintf(stderr, "%lld result%s in %.0f ms\n", (long long)n, n == 1 ? "" : "s",
             json_number_value(json_object_get(reply, "search_time_ms")));
@@ -131,6 +152,8 @@ static json_t *make_request(const char *query, const char *n, const char *mode, 
 
 int command_search(const struct command *self, int argc, char **argv, struct settings *settings) {
     bool json = take_flag(&argc, argv, "--json");
+    bool explain = take_flag(&argc, argv, "--explain");
+    bool exact = take_flag(&argc, argv, "--exact");
     bool bad = false;
     const char *n = take_value(&argc, argv, "-n", &bad);
     const char *mode = take_value(&argc, argv, "--mode", &bad);
@@ -141,6 +164,8 @@ int command_search(const struct command *self, int argc, char **argv, struct set
         return EXIT_USAGE;
     char *query = join_words(argc, argv);
     json_t *request = make_request(query, n, mode, type), *reply = NULL;
+    if (exact)
+        json_object_set_new(request, "exact", json_true());
     struct session session;
     struct error err;
     bool ok = session_open(&session, settings, &err) &&
@@ -153,7 +178,7 @@ int command_search(const struct command *self, int argc, char **argv, struct set
     if (json) {
         print_json(reply);
     } else {
-        print_reply(reply);
+        print_reply(reply, explain);
         json_decref(reply);
     }
     return EXIT_OK;

@@ -303,6 +303,8 @@ bool corpus_answer_fill(struct search_result *out, bool *found, struct arena *ar
     if (!store_list_pages(&pages, &n_pages, arena, corpus->store, answer->doc_id, err))
         return false;
     out->score = answer->score;
+    memcpy(out->parts, answer->parts, sizeof out->parts);
+    out->n_parts = answer->n_parts;
     out->page = answer->page;
     out->chunk = answer->chunk.ordinal;
     out->heading_path = corpus_heading(arena, answer->chunk.heading_path, best_place(answer));

@@ -21,6 +21,8 @@ struct hit {
 struct answer {
     char doc_id[SHA256_HEX + 1];
     double score;
+    struct search_part parts[SEARCH_STAGES];
+    int n_parts;
     const struct hit *hit; /* not loaded yet, but for doc_id, page and score; else NULL */
     bool has_chunk;        /* else the page has no passage, and chunk's texts are "" */
     struct chunk_row chunk;
@@ -31,7 +33,8 @@ struct answer {
     uint32_t begin; /* bytes of the chunk's text: where its preview begins if nothing was found */
     int page;
 };
-/* *found false: removed since, or the words stand on pages that the filter leaves out. */
+/* Without parts. *found false: removed since, or the words stand on pages that the filter leaves
+ * out. */
 bool corpus_answer_load(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
                         const struct lexical_query *query, const struct hit *hit,
                         const struct search_filter *filter, struct error *err);
@@ -44,14 +47,14 @@ bool corpus_answer_fill(struct search_result *out, bool *found, struct arena *ar
 
 /* ---- fuse.c ---- */
 
-/* What one stage ranks, best first: each page once. */
+/* What one stage ranks, best first: each page once, with that stage's part. */
 struct ranking {
     struct answer **answers;
     int n;
 };
 /* The pages of all rankings by reciprocal rank, best first, with scores from 0 to 1; ties in the
  * order of the rankings. An answer is the first ranking's that has a passage for it, with the fused
- * score. */
+ * score and the parts of all. */
 void corpus_fuse(struct answer ***out, int *n, struct arena *arena, const struct ranking *rankings,
                  int n_rankings);
 

@@ -144,14 +144,25 @@ struct search_request {
     int n_results; /* 1..100 */
     struct search_filter filter;
     double min_score; /* of the scale that the mode's scores have */
+    bool exact;       /* every vector that the filter lets through is scored in full */
 };
 enum box_kind { BOXES_WORDS, BOXES_PATCHES };
+/* What one stage gave a result. */
+struct search_part {
+    const char *stage;   /* "lexical", "dense", "visual" */
+    int rank;            /* of the page among those that the stage found, from 1 */
+    double score;        /* the stage's own */
+    double contribution; /* to the result's score; of one stage alone all of it */
+};
+enum { SEARCH_STAGES = 3 };
 /* Scores: lexical BM25, from 0 without a bound; text and visual the cosine, -1..1, or, of a late
  * model, MaxSim: the sum over the question's tokens (text without its model: BM25); hybrid the
  * fused ranks, 0..1, whatever stages acted. */
 struct search_result {
     int rank; /* from 1 */
     double score;
+    struct search_part parts[SEARCH_STAGES]; /* of the stages that found it */
+    int n_parts;
     struct document_row document;
     int page;                      /* from 1; 0 unknown */
     int chunk;                     /* ordinal; -1: the page has no passage */
@@ -178,7 +189,7 @@ struct search_reply {
     struct search_result *results;
     int n_results;
     double ms;
-    struct search_stage stages[4];
+    struct search_stage stages[SEARCH_STAGES];
     int n_stages;
 };
 /* One result a page, its best passage, best first; ties stable. SEARCH_VISUAL without a visual

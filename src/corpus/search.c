@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HITS_PER_RESULT 5
+#define CANDIDATES_LEAST 50 /* fuse.c says why */
+#define CANDIDATES_PER_RESULT 5
 
 struct searching {
     struct corpus *corpus;
@@ -46,12 +47,18 @@ static void end_stage(struct search_stage *stage, int64_t begun_ms, int candidat
     metric_observe("docusearch_search_seconds", label, "Time a search took.", stage->ms / 1000);
 }
 
+/* How many hits a stage gives. */
+static int n_candidates(const struct searching *s) {
+    int n = s->request->n_results * CANDIDATES_PER_RESULT;
+    return n > CANDIDATES_LEAST ? n : CANDIDATES_LEAST;
+}
+
 static bool find_words(struct hits *out, struct searching *s, struct error *err) {
     const struct search_request *request = s->request;
     int64_t begun_ms = time_mono_ms();
     struct lexical_hit *found = NULL;
     if (!lexical_search(&found, &out->n, s->arena, s->corpus->store, s->query, &request->filter,
-                        request->n_results * HITS_PER_RESULT, err))
+                        n_candidates(s), err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
     for (int i = 0; i < out->n; i++) {
@@ -130,7 +137,7 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     lock_drop(&owner->lock);
     if (!index_search(&found, &out->n, &n_scored, s->arena, s->corpus->index, space,
                       role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK, question->values, question->n,
-                      &s->request->filter, s->request->n_results * HITS_PER_RESULT, err) ||
+                      &s->request->filter, n_candidates(s), err) ||
         !check_cover(stage, s, role, n_scored, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
@@ -177,6 +184,24 @@ static bool seen_page(const struct ranking *ranking, const struct answer *answer
     return false;
 }
 
+static const char *stage_of(const struct hit *hit) {
+    switch (hit->kind) {
+    case HIT_WORDS:
+        return "lexical";
+    case HIT_PASSAGE:
+        return "dense";
+    case HIT_PAGE:
+        return "visual";
+    }
+    return "";
+}
+
+/* The page as its stage's next. */
+static void put_part(struct answer *answer, const struct hit *hit, int rank) {
+    answer->parts[0] = (struct search_part){stage_of(hit), rank, hit->score, hit->score};
+    answer->n_parts = 1;
+}
+
 /* A stage's hits as pages, each once. */
 static bool rank_pages(struct ranking *out, struct searching *s, const struct hits *hits,
                        struct error *err) {
@@ -189,8 +214,10 @@ static bool rank_pages(struct ranking *out, struct searching *s, const struct hi
         else if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
                                      &s->request->filter, err))
             return false;
-        if (found && !seen_page(out, answer))
-            out->answers[out->n++] = answer;
+        if (!found || seen_page(out, answer))
+            continue;
+        out->answers[out->n++] = answer;
+        put_part(answer, &hits->items[i], out->n);
     }
     return true;
 }
@@ -219,6 +246,7 @@ static bool give_hits(struct searching *s, const struct hits *hits, struct error
             return false;
         if (!found || seen_page(&seen, answer))
             continue;
+        put_part(answer, &hits->items[i], seen.n + 1);
         int n_before = s->out->n_results;
         if (!add_result(s, answer, err))
             return false;
@@ -234,16 +262,17 @@ static bool give_fused(struct searching *s, const struct ranking *rankings, int 
     int n;
     corpus_fuse(&answers, &n, s->arena, rankings, n_rankings);
     for (int i = 0; i < n && s->out->n_results < s->request->n_results; i++) {
-        struct answer *answer = answers[i];
-        double score = answer->score;
+        struct answer fused = *answers[i], answer = fused;
         bool found = true;
-        if (score < s->request->min_score)
+        if (fused.score < s->request->min_score)
             break;
-        if (answer->hit && !corpus_answer_load(answer, &found, s->arena, s->corpus, s->query,
-                                               answer->hit, &s->request->filter, err))
+        if (fused.hit && !corpus_answer_load(&answer, &found, s->arena, s->corpus, s->query,
+                                             fused.hit, &s->request->filter, err))
             return false;
-        answer->score = score;
-        if (!add_result(s, answer, err))
+        answer.score = fused.score;
+        answer.n_parts = fused.n_parts;
+        memcpy(answer.parts, fused.parts, sizeof answer.parts);
+        if (found && !add_result(s, &answer, err))
             return false;
     }
     return true;

@@ -305,7 +305,9 @@ def test_without_models_words_alone_answer(serve, models):
             assert [hit["score"] for hit in found] == \
                 [pytest.approx(61 / (60 + hit["rank"])) for hit in found]
             for hit, same in zip(found, lexical):
-                hit["score"] = same["score"]
+                assert hit["parts"]["lexical"].pop("contribution") == hit["score"]
+                assert hit["parts"].keys() == {"lexical"}
+                hit["parts"]["lexical"]["contribution"] = hit["score"] = same["score"]
         assert found == lexical
         assert reply["stages"]["dense"]["unavailable"] == "no text model is installed"
         assert "unavailable" not in reply["stages"]["lexical"]

@@ -17,8 +17,10 @@ struct list {
     struct ranking ranking;
 };
 
-/* "a1 b2": pages 1 of a and 2 of b; a '*' after it: with a passage. */
-static void make(struct list *list, const char *text) {
+static const char *const stages[3] = {"lexical", "dense", "visual"};
+
+/* "a1 b2": pages 1 of a and 2 of b; a '*' after it: with a passage. Scores 10, 9, 8 … */
+static void make_of(struct list *list, const char *stage, const char *text) {
     memset(list, 0, sizeof *list);
     list->ranking.answers = list->pointers;
     while (*text) {
@@ -30,7 +32,13 @@ static void make(struct list *list, const char *text) {
         text += *text == '*';
         text += *text == ' ';
         list->pointers[list->ranking.n++] = answer;
+        answer->parts[0] = (struct search_part){stage, list->ranking.n, 11.0 - list->ranking.n, 0};
+        answer->n_parts = 1;
     }
+}
+
+static void make(struct list *list, const char *text) {
+    make_of(list, stages[0], text);
 }
 
 static const char *fused(struct arena *arena, struct answer ***out, int *n, struct list *lists,
@@ -121,6 +129,44 @@ static void an_answer_with_a_passage_is_preferred(void **state) {
     arena_free(arena);
 }
 
+/* "b1": its parts, as stage, rank and score of each. */
+static const char *parts_of(struct arena *arena, const struct answer *answer) {
+    struct buf text = {0};
+    double sum = 0;
+    for (int i = 0; i < answer->n_parts; i++) {
+        const struct search_part *part = &answer->parts[i];
+        buf_printf(&text, "%s%s %d %g", i ? ", " : "", part->stage, part->rank, part->score);
+        sum += part->contribution;
+    }
+    assert_true(fabs(sum - answer->score) < 1e-12);
+    const char *copy = arena_strndup(arena, text.data, text.len);
+    buf_fini(&text);
+    return copy;
+}
+
+static void each_result_has_its_parts(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct list lists[3];
+    struct answer **out;
+    int n;
+    make_of(&lists[0], stages[0], "a1* b1* c1*");
+    make_of(&lists[1], stages[1], "b1* d1* a1*");
+    make_of(&lists[2], stages[2], "d1 b1 e1");
+    assert_string_equal(fused(arena, &out, &n, lists, 3), "b1* d1* a1* c1* e1");
+    assert_string_equal(parts_of(arena, out[0]), "lexical 2 9, dense 1 10, visual 2 9");
+    assert_string_equal(parts_of(arena, out[1]), "dense 2 9, visual 1 10");
+    assert_string_equal(parts_of(arena, out[2]), "lexical 1 10, dense 3 8");
+    assert_string_equal(parts_of(arena, out[4]), "visual 3 8");
+    assert_true(fabs(out[0]->parts[1].contribution - 1.0 / 3) < 1e-12);
+    make_of(&lists[0], stages[2], "a1 b1"); /* another's answer stands, the parts stay in order */
+    make_of(&lists[1], stages[0], "b1*");
+    fused(arena, &out, &n, lists, 2);
+    assert_ptr_equal(out[0], &lists[1].answers[0]);
+    assert_string_equal(parts_of(arena, out[0]), "visual 2 9, lexical 1 10");
+    arena_free(arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_are_summed),
@@ -128,6 +174,7 @@ int main(void) {
         cmocka_unit_test(pages_of_one_document_are_apart),
         cmocka_unit_test(ties_keep_the_order_of_the_rankings),
         cmocka_unit_test(an_answer_with_a_passage_is_preferred),
+        cmocka_unit_test(each_result_has_its_parts),
     };
     return cmocka_run_group_tests_name("fuse", tests, NULL, NULL);
 }
