@@ -45,7 +45,7 @@ static json_t *document_json(const struct document_row *row, const struct job_ro
                             row->format, "file_type_group", row->group, "size_bytes",
                             (json_int_t)row->size_bytes, "status", document_status(row, job),
                             "page_count", row->n_pages, "chunk_count", row->n_chunks);
-    bool cancelled = job && job->state == JOB_CANCELLED;
+    bool cancelled = job && job->state == JOB_CANCELLED && row->state != DOCUMENT_READY;
     json_object_set_new(out, "date_added", json_time(row->added_ms));
     json_object_set_new(out, "date_ready", json_time(row->ready_ms));
     json_object_set_new(out, "has_images", json_boolean(has_picture));

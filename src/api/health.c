@@ -22,6 +22,7 @@ static json_t *model_json(struct call *call, enum model_role role) {
     json_object_set_new(out, "precision", text_or_null(facts.precision));
     json_object_set_new(out, "device", text_or_null(facts.device));
     json_object_set_new(out, "space", text_or_null(facts.space));
+    json_object_set_new(out, "warning", text_or_null(facts.warning));
     json_object_set_new(out, "dim", ready ? json_integer(facts.dim) : json_null());
     json_object_set_new(out, "late", ready ? json_boolean(facts.late) : json_null());
     json_object_set_new(out, "load_seconds", ready ? json_real(facts.load_seconds) : json_null());
@@ -139,11 +140,12 @@ void handle_health(struct call *call) {
     json_object_set_new(out, "models", models);
     json_object_set_new(out, "vector_spaces", spaces_json(call));
     json_object_set_new(out, "queue", queue_facts(api, &counts));
-    json_object_set_new(out, "documents",
-                        json_pack("{s:I, s:I, s:I, s:I, s:I}", "total",
-                                  (json_int_t)counts.documents, "ready", (json_int_t)counts.ready,
-                                  "failed", (json_int_t)counts.failed, "pages",
-                                  (json_int_t)counts.pages, "chunks", (json_int_t)counts.chunks));
+    json_object_set_new(
+        out, "documents",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "total", (json_int_t)counts.documents,
+                  "embedding_again", (json_int_t)corpus_embedding_again(api->corpus), "ready",
+                  (json_int_t)counts.ready, "failed", (json_int_t)counts.failed, "pages",
+                  (json_int_t)counts.pages, "chunks", (json_int_t)counts.chunks));
     if (ready) { /* the readers are still being asked while the server starts */
         json_t *readers = reader_facts(api);
         json_object_update(out, readers);

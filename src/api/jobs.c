@@ -40,6 +40,7 @@ json_t *job_json(struct api *api, const struct job_row *job, const struct docume
     json_t *out = json_pack("{s:I, s:s, s:o, s:s, s:s, s:s}", "job_id", (json_int_t)job->job_id,
                             "doc_id", job->doc_id, "filename", json_text_of(job->filename), "state",
                             state, "status", state, "stage", progress.stage);
+    json_object_set_new(out, "kind", json_text_of(job->kind));
     json_object_set_new(out, "page", json_integer(progress.page));
     json_object_set_new(out, "pages", json_integer(progress.n_pages));
     json_object_set_new(out, "progress", json_real(progress.progress));

@@ -27,6 +27,7 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
 int command_embed(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_pull(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_models(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_reindex(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_rm_model(const struct command *self, int argc, char **argv, struct settings *settings);
 
 /* ---- arguments ------------------------------------------------------------------------------ */

@@ -64,6 +64,17 @@ static const struct command commands[] = {
     {"models", "models [--json]", "list models, and what the settings point to",
      "Complete and half fetched ones, of MODELS_DIR and of huggingface_hub's cache.\n",
      command_models, false},
+    {"reindex", "reindex [--missing | --all | --model NAME | --cancel] [--json] [--quiet]",
+     "embed documents again",
+     "From their stored pages and passages, without reading them again. Searches go on meanwhile;\n"
+     "a server that is started again goes on where it was.\n"
+     "  --missing      documents without vectors of the models in use (the default)\n"
+     "  --all          every document, each replaced at once\n"
+     "  --model NAME   every document by another model, which is used once none is missing\n"
+     "  --cancel       end the run that is under way\n"
+     "  --json         the last state as JSON on standard output\n"
+     "  --quiet        no progress\n",
+     command_reindex, false},
     {"rm-model", "rm-model NAME… [--json]", "remove fetched models",
      "Removes from MODELS_DIR; huggingface_hub's cache is left alone.\n", command_rm_model, false},
 };

@@ -15,10 +15,12 @@ bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err) {
 
 bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus->started = true;
-    return corpus_models_start(corpus, err) && queue_start(corpus->queue, err);
+    return corpus_models_start(corpus, err) && queue_start(corpus->queue, err) &&
+           corpus_reindex_start(corpus, err);
 }
 
 void corpus_stop(struct corpus *corpus) {
+    corpus_reindex_stop(corpus);
     if (corpus->started)
         queue_stop(corpus->queue);
     corpus->started = false;
@@ -29,6 +31,7 @@ void corpus_close(struct corpus *corpus) {
     if (!corpus)
         return;
     corpus_stop(corpus);
+    corpus_reindex_close(corpus);
     queue_close(corpus->queue);
     read_pool_close(corpus->readers);
     corpus_models_close(corpus);
@@ -160,7 +163,8 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         !corpus_models_open(corpus, err) ||
         !read_pool_open(&corpus->readers, settings, settings->n_workers,
                         store_tmp_dir(corpus->store), err) ||
-        !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_ingest, corpus, err))
+        !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_work, corpus, err) ||
+        !corpus_reindex_open(corpus, err))
         goto fail;
     *out = corpus;
     return true;

@@ -135,6 +135,36 @@ struct index *corpus_index(struct corpus *corpus);
 bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *corpus,
                   enum model_role role, const struct model_input *inputs, int n, struct error *err);
 
+/* ---- embedding again ------------------------------------------------------------------------ */
+
+/* Documents that are read, embedded again from their stored pages and passages. Without a model: by
+ * those in use, the documents that lack vectors or all. With one: every document, into a space of
+ * its own beside the old, while searches use the old; when none lacks vectors of it, it takes its
+ * role at once and the old space goes. Ends by itself, goes on after a restart. ERROR_CONFLICT
+ * reindex_running (a run of another kind), in_use; ERROR_MISSING model_not_installed. */
+bool corpus_reindex(struct corpus *corpus, bool all, const char *model /* "": those in use */,
+                    struct error *err);
+bool corpus_reindex_cancel(struct corpus *corpus); /* false: none is under way */
+enum reindex_state { REINDEX_IDLE, REINDEX_RUNNING, REINDEX_FAILED };
+/* Of the run under way, or the last one since the start. Strings are the arena's. */
+struct reindex_facts {
+    enum reindex_state state;
+    const char *mode;    /* "missing", "all"; "" none yet */
+    const char *model;   /* "": those in use */
+    const char *role;    /* "visual", "text", "both"; "" not known */
+    const char *space;   /* that is being filled; "" not known, or several */
+    const char *outcome; /* "completed", "cancelled", "failed"; "" none yet */
+    const char *error_code, *error_text;
+    const char *note; /* "" or what it waits for, or what a person should know */
+    int64_t n_done, n_total, n_failed; /* documents */
+    int64_t n_pages;                   /* done by this run */
+    double pages_per_second;
+    int64_t remaining_ms;            /* -1 not known */
+    int64_t started_ms, finished_ms; /* wall; 0 not yet */
+};
+void corpus_reindex_facts(struct reindex_facts *out, struct arena *arena, struct corpus *corpus);
+int64_t corpus_embedding_again(struct corpus *corpus); /* documents whose job waits or runs */
+
 /* ---- searching ------------------------------------------------------------------------------ */
 
 enum search_mode { SEARCH_HYBRID, SEARCH_VISUAL, SEARCH_TEXT, SEARCH_LEXICAL };

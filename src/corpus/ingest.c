@@ -5,6 +5,7 @@
  * follows; the rows that make the document searchable, and the job's end, commit together last.
  * Until then nothing refers to the files and vectors: an attempt that fails removes the files, the
  * next begins anew. */
+#include "corpus/owner.h"
 #include "corpus/vectors.h"
 
 #include <errno.h>
@@ -198,15 +199,20 @@ static bool commit_reading(struct ingest *in, const struct document *doc,
     const struct page_row *pages = page_rows(in->arena, doc);
     const struct chunk_row *rows = chunk_rows(in->arena, chunks, in->row->doc_id);
     struct store_tx *tx;
+    bool again = false;
     if (!store_begin(&tx, in->corpus->store, err))
         return false;
     if (!queue_end_in(in->job, tx, row.n_pages, err) ||
         !store_put_reading(tx, &row, pages, rows, (int)chunks->n, err) ||
-        !corpus_vectors_commit(in->vectors, tx, err)) {
+        !corpus_vectors_commit(in->vectors, tx, err) ||
+        !corpus_embed_later(&again, in->corpus, tx, in->vectors, in->row, err)) {
         store_rollback(tx);
         return false;
     }
-    return store_commit(tx, err);
+    bool ok = store_commit(tx, err);
+    if (ok && again)
+        queue_wake(in->corpus->queue);
+    return ok;
 }
 
 /* Whether the attempt's job is still its own and its document's newest: then nobody else makes
@@ -279,9 +285,9 @@ static bool take_in(struct ingest *in, const struct document *doc, struct error 
     return ok;
 }
 
-bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
+bool corpus_ingest(struct corpus *corpus, struct queue_job *job, struct error *err) {
     struct ingest in = {
-        .corpus = ctx, .job = job, .row = queue_job_row(job), .arena = arena_new(0)};
+        .corpus = corpus, .job = job, .row = queue_job_row(job), .arena = arena_new(0)};
     int64_t begun_ms = time_mono_ms();
     metric_observe("docusearch_queue_wait_seconds", NULL, "Time a job waited before an attempt.",
                    (double)(in.row->started_ms - in.row->created_ms) / 1000);
@@ -289,7 +295,9 @@ bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err) {
     struct document *doc = NULL;
     if (in.row->attempts > 1)
         clean_up(&in, false); /* of one that was killed */
-    in.vectors = corpus_vectors_new(in.corpus, job);
+    struct vector_targets targets;
+    corpus_targets_take(&targets, in.corpus);
+    in.vectors = corpus_vectors_new(in.corpus, job, &targets, true);
     bool ok = read_original(&doc, &in, err);
     if (ok) {
         metric_observe("docusearch_stage_seconds", "stage=\"read\"", "Time a stage of a job took.",

@@ -9,6 +9,8 @@
 
 #define CORPUS_STRIPES 64
 #define CORPUS_JOB_INGEST "ingest"
+#define CORPUS_JOB_EMBED "embed"     /* by the models that the document lacks vectors of */
+#define CORPUS_JOB_REEMBED "reembed" /* by all */
 #define FILENAME_MAX_BYTES 255
 #define CORPUS_ROLES 2
 
@@ -34,6 +36,7 @@ struct corpus {
         int64_t looked_ms; /* monotonic; 0: never */
     } covers[CORPUS_ROLES];
 
+    struct reindex *reindex;
     atomic_bool started, stopping;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
@@ -63,6 +66,7 @@ void corpus_models_stop(struct corpus *corpus);
  * unless the model is ready. */
 bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_role role,
                   struct error *err);
+void corpus_cover_forget(struct corpus *corpus); /* the next looks again */
 /* Does the READY document lack the vectors of a model in use that is ready? */
 bool corpus_lacks_vectors(bool *out, struct corpus *corpus, const char *doc_id, struct error *err);
 void corpus_models_close(struct corpus *corpus); /* half opened is fine */
@@ -76,7 +80,26 @@ bool corpus_models_switch(struct owner *old[CORPUS_ROLES], struct store_tx *tx,
                           struct corpus *corpus, struct error *err);
 void corpus_models_switched(struct corpus *corpus, struct owner *const back[CORPUS_ROLES]);
 
-/* The queue's handler: one document from original to searchable. */
-bool corpus_ingest(void *ctx, struct queue_job *job, struct error *err);
+/* The queue's handler, by the job's kind. */
+bool corpus_work(void *ctx, struct queue_job *job, struct error *err);
+/* One document from original to searchable. */
+bool corpus_ingest(struct corpus *corpus, struct queue_job *job, struct error *err);
+
+/* ---- reindex.c ---- */
+
+bool corpus_reindex_open(struct corpus *corpus, struct error *err);
+bool corpus_reindex_start(struct corpus *corpus, struct error *err); /* its thread */
+void corpus_reindex_stop(struct corpus *corpus);
+void corpus_reindex_close(struct corpus *corpus); /* half opened is fine */
+
+/* ---- reembed.c ---- */
+
+/* One READY document embedded again from what is stored of it: by the models that it lacks vectors
+ * of, or (job "reembed") by all. Where its pictures are gone its original is read again. */
+bool corpus_reembed(struct corpus *corpus, struct queue_job *job, struct error *err);
+/* Queues that in tx, unless such a job waits already; *job_id is the one that does it. After the
+ * commit call queue_wake. *put false: the document is not READY, or not there. */
+bool corpus_put_reembed(int64_t *job_id, bool *put, struct corpus *corpus, struct store_tx *tx,
+                        const char *kind, const char *doc_id, struct error *err);
 
 #endif

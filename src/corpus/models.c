@@ -167,6 +167,13 @@ bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_ro
     return ok;
 }
 
+void corpus_cover_forget(struct corpus *corpus) {
+    lock_take(&corpus->owners_lock);
+    for (int role = 0; role < CORPUS_ROLES; role++)
+        corpus->covers[role].looked_ms = 0;
+    lock_drop(&corpus->owners_lock);
+}
+
 int64_t corpus_without_vectors(struct corpus *corpus, enum model_role role) {
     struct vector_cover cover;
     struct error unused;

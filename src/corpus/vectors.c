@@ -1,13 +1,13 @@
 /* A document's pages and passages on their way through the models' owners into the index.
  *
- * Each role has its part: a list of what is to be embedded, of which a window is in an owner's
- * queue at a time; what comes out goes straight into the index's file, and the next goes in. So a
- * document holds neither pictures nor vectors in memory, and several documents share the owners'
- * batches.
+ * Each role of each target has its part: a list of what is to be embedded, of which a window is in
+ * an owner's queue at a time; what comes out goes straight into the index's file, and the next goes
+ * in. So a document holds neither pictures nor vectors in memory, and several documents share the
+ * owners' batches.
  *
  * Invariants:
  *  1. A writer is used by its owner's thread alone until the groups are empty, then by the
- *     document's. Parts of one owner, and so of one space, have one writer.
+ *     document's. Parts of one owner, and so of one space, have one writer: the first's.
  *  2. n_given >= n_put >= n_ended; works that are in flight are not in the free list. */
 #include "corpus/vectors.h"
 
@@ -22,13 +22,18 @@
 #define ASK_MS 200
 #define MAX_NAMED 10
 
+#define MAX_PARTS (2 * CORPUS_ROLES)
+
 struct part {
     struct doc_vectors *all;
     struct owner *owner;
+    enum model_role role;
     enum item_kind kind;
+    bool optional;   /* what it meets is not the document's failure */
     bool takes_part; /* the document's thread's */
     struct work_group group;
-    struct index_writer *writer; /* NULL: none yet, or the other part's of the same owner */
+    struct part *first;          /* of the same owner */
+    struct index_writer *writer; /* the first's; NULL: none yet */
     int64_t begun_ms;
 
     struct lock lock; /* LOCK_READ: an owner's queue is fed under it */
@@ -50,22 +55,19 @@ struct doc_vectors {
     struct corpus *corpus;
     struct queue_job *job;
     char doc_id[SHA256_HEX + 1];
-    struct part parts[CORPUS_ROLES];
+    struct vector_targets targets;
+    struct part parts[MAX_PARTS];
+    int n_parts;
 };
 
 /* ---- out of an owner ------------------------------------------------------------------------ */
-
-static struct index_writer **writer_of(struct part *part) {
-    struct part *first = &part->all->parts[0];
-    return part->owner == first->owner ? &first->writer : &part->writer;
-}
 
 static bool write_vectors(struct part *part, int item, const struct embedding *out,
                           struct error *err) {
     if (out->n == 0)
         return true; /* no token of it is searched */
     struct corpus *corpus = part->all->corpus;
-    struct index_writer **writer = writer_of(part);
+    struct index_writer **writer = &part->first->writer;
     int64_t bytes = (int64_t)out->n * out->dim * (int64_t)sizeof(float);
     /* The space was set before the model was ready. */
     return (*writer ||
@@ -105,10 +107,11 @@ static void on_done(void *ctx, struct work *work, const struct embedding *out,
     bool written = out && write_vectors(part, part->items[slot], out, &err);
     if (!out)
         err = *reason;
+    bool ends = !written && (out || is_general(&err) || is_passing(part, &err));
     lock_take(&part->lock);
-    if (!written && is_refusal(&err)) {
+    if (!written && (is_refusal(&err) || (part->optional && ends))) {
         part->left_out = true;
-    } else if (!written && (out || is_general(&err) || is_passing(part, &err))) {
+    } else if (!written && ends) {
         if (!out && !is_general(&err))
             err.kind = ERROR_BUSY; /* the attempt's, not the document's: it is tried again */
         if (!part->failed)
@@ -174,7 +177,7 @@ static void feed(struct part *part) {
         mem_free(part->paths[slot]);
         part->paths[slot] = NULL;
         part->idle[part->n_idle++] = work;
-        part->left_out = is_refusal(&err);
+        part->left_out = is_refusal(&err) || part->optional;
         part->failed = !part->left_out;
         part->failure = err;
     }
@@ -182,12 +185,18 @@ static void feed(struct part *part) {
 
 /* ---- a document ----------------------------------------------------------------------------- */
 
-static void open_part(struct doc_vectors *all, enum model_role role) {
-    struct part *part = &all->parts[role];
+static void open_part(struct doc_vectors *all, const struct vector_target *target,
+                      enum model_role role, bool optional) {
+    struct part *part = &all->parts[all->n_parts++];
     part->all = all;
-    part->owner = all->corpus->owners[role];
+    part->owner = target->owner;
+    part->role = role;
     part->kind = role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK;
+    part->optional = optional;
     part->takes_part = corpus_owner_takes_part(part->owner);
+    part->first = all->parts;
+    while (part->first->owner != part->owner)
+        part->first++;
     lock_init(&part->lock, LOCK_READ);
     cond_init(&part->changed);
     while (part->n_idle < (role == ROLE_VISUAL ? WINDOW_PAGES : WINDOW)) {
@@ -196,23 +205,31 @@ static void open_part(struct doc_vectors *all, enum model_role role) {
     }
 }
 
-struct doc_vectors *corpus_vectors_new(struct corpus *corpus, struct queue_job *job) {
+struct doc_vectors *corpus_vectors_new(struct corpus *corpus, struct queue_job *job,
+                                       struct vector_targets *targets, bool next_optional) {
     struct doc_vectors *all = mem_alloc(sizeof *all);
     all->corpus = corpus;
     all->job = job;
     memcpy(all->doc_id, queue_job_row(job)->doc_id, sizeof all->doc_id);
-    for (int role = 0; role < CORPUS_ROLES; role++)
-        open_part(all, (enum model_role)role);
+    all->targets = *targets;
+    targets->n = 0;
+    for (int i = 0; i < all->targets.n; i++) {
+        const struct vector_target *target = &all->targets.items[i];
+        for (int role = 0; role < CORPUS_ROLES; role++) {
+            if (target->roles >> role & 1)
+                open_part(all, target, (enum model_role)role, target->next && next_optional);
+        }
+    }
     return all;
 }
 
 void corpus_vectors_free(struct doc_vectors *all) {
     if (!all)
         return;
-    for (int role = 0; role < CORPUS_ROLES; role++)
-        corpus_owner_withdraw(all->parts[role].owner, &all->parts[role].group);
-    for (int role = 0; role < CORPUS_ROLES; role++) {
-        struct part *part = &all->parts[role];
+    for (int i = 0; i < all->n_parts; i++)
+        corpus_owner_withdraw(all->parts[i].owner, &all->parts[i].group);
+    for (int k = 0; k < all->n_parts; k++) {
+        struct part *part = &all->parts[k];
         index_writer_free(part->writer);
         for (int i = 0; i < WINDOW; i++)
             mem_free(part->paths[i]);
@@ -220,93 +237,138 @@ void corpus_vectors_free(struct doc_vectors *all) {
         cond_fini(&part->changed);
         lock_fini(&part->lock);
     }
+    corpus_targets_give(&all->targets);
     mem_free(all);
 }
 
 bool corpus_vectors_has(const struct doc_vectors *all, enum model_role role) {
-    return all->parts[role].takes_part;
+    bool has = false;
+    for (int i = 0; i < all->n_parts; i++)
+        has = has || (all->parts[i].role == role && all->parts[i].takes_part);
+    return has;
+}
+
+bool corpus_vectors_current(const struct doc_vectors *all) {
+    return corpus_targets_current(&all->targets, all->corpus);
 }
 
 void corpus_vectors_page(struct doc_vectors *all, int page_no) {
-    struct part *part = &all->parts[ROLE_VISUAL];
-    if (!part->takes_part)
-        return;
-    lock_take(&part->lock);
-    if (part->n_given == 0)
-        part->begun_ms = time_mono_ms();
-    buf_append(&part->pages, &page_no, sizeof page_no);
-    part->n_given = (int)(part->pages.len / sizeof page_no);
-    feed(part);
-    lock_drop(&part->lock);
+    for (int i = 0; i < all->n_parts; i++) {
+        struct part *part = &all->parts[i];
+        if (!part->takes_part || part->role != ROLE_VISUAL)
+            continue;
+        lock_take(&part->lock);
+        if (part->n_given == 0)
+            part->begun_ms = time_mono_ms();
+        buf_append(&part->pages, &page_no, sizeof page_no);
+        part->n_given = (int)(part->pages.len / sizeof page_no);
+        feed(part);
+        lock_drop(&part->lock);
+    }
 }
 
 void corpus_vectors_chunks(struct doc_vectors *all, const struct doc_chunks *chunks) {
-    struct part *part = &all->parts[ROLE_TEXT];
-    if (!part->takes_part)
-        return;
+    for (int i = 0; i < all->n_parts; i++) {
+        struct part *part = &all->parts[i];
+        if (!part->takes_part || part->role != ROLE_TEXT)
+            continue;
+        lock_take(&part->lock);
+        part->begun_ms = time_mono_ms();
+        part->chunks = chunks;
+        part->n_given = (int)chunks->n;
+        feed(part);
+        lock_drop(&part->lock);
+    }
+}
+
+/* How far the parts of a role are, together. */
+struct standing {
+    int n_ended, n_given;
+    struct part *open; /* one that has not ended; NULL: none */
+    bool failed;
+};
+
+static bool has_ended(const struct part *part) {
+    return part->failed || part->left_out || part->n_ended == part->n_given;
+}
+
+static struct standing look(struct doc_vectors *all, enum model_role role, struct error *err) {
+    struct standing now = {0};
+    for (int i = 0; i < all->n_parts; i++) {
+        struct part *part = &all->parts[i];
+        if (!part->takes_part || part->role != role)
+            continue;
+        lock_take(&part->lock);
+        if (!has_ended(part))
+            now.open = part;
+        if (part->failed && !now.failed)
+            *err = part->failure;
+        now.failed = now.failed || part->failed;
+        now.n_ended += part->left_out ? part->n_given : part->n_ended;
+        now.n_given += part->n_given;
+        lock_drop(&part->lock);
+    }
+    return now;
+}
+
+static void tell_progress(struct doc_vectors *all, enum model_role role, struct standing now,
+                          int n_pages, double from, double to) {
+    double share = now.n_given > 0 ? (double)now.n_ended / now.n_given : 1;
+    queue_job_progress(all->job, role == ROLE_VISUAL ? "embedding_visual" : "embedding_text",
+                       from + share * (to - from), (int)(share * n_pages), n_pages);
+}
+
+/* Until another item has ended, or a moment has passed. */
+static void wait_part(struct part *part) {
     lock_take(&part->lock);
-    part->begun_ms = time_mono_ms();
-    part->chunks = chunks;
-    part->n_given = (int)chunks->n;
-    feed(part);
+    if (!has_ended(part))
+        cond_wait(&part->changed, &part->lock, time_mono_ms() + ASK_MS);
     lock_drop(&part->lock);
 }
 
-static void tell_progress(const struct part *part, int n_ended, int n_given, int n_pages,
-                          double from, double to) {
-    double share = n_given > 0 ? (double)n_ended / n_given : 1;
-    if (part->kind == ITEM_PAGE)
-        queue_job_progress(part->all->job, "embedding_visual", from + share * (to - from), n_ended,
-                           n_pages);
-    else
-        queue_job_progress(part->all->job, "embedding_text", from + share * (to - from),
-                           (int)(share * n_pages), n_pages);
+/* on_done's last steps: only then is the writer ours. */
+static void end_part(struct part *part) {
+    part->takes_part = !part->left_out;
+    if (!part->takes_part)
+        return;
+    corpus_owner_wait(part->owner, &part->group, -1);
+    if (part->n_given > 0)
+        metric_observe(
+            "docusearch_stage_seconds",
+            part->role == ROLE_VISUAL ? "stage=\"embed_visual\"" : "stage=\"embed_text\"",
+            "Time a stage of a job took.", (double)(time_mono_ms() - part->begun_ms) / 1000);
 }
 
 bool corpus_vectors_wait(struct doc_vectors *all, enum model_role role, int n_pages, double from,
                          double to, struct error *err) {
-    struct part *part = &all->parts[role];
     int told = -1;
-    if (!part->takes_part)
+    if (!corpus_vectors_has(all, role))
         return true;
     for (;;) {
-        lock_take(&part->lock);
-        bool ended = part->failed || part->left_out || part->n_ended == part->n_given;
-        if (!ended && part->n_ended == told)
-            cond_wait(&part->changed, &part->lock, time_mono_ms() + ASK_MS);
-        ended = part->failed || part->left_out || part->n_ended == part->n_given;
-        int n_ended = part->n_ended, n_given = part->n_given;
-        bool failed = part->failed;
-        if (failed)
-            *err = part->failure;
-        part->takes_part = !part->left_out;
-        lock_drop(&part->lock);
+        struct standing now = look(all, role, err);
         if (queue_job_cancelled(all->job))
             return error_set_code(err, ERROR_CONFLICT, "cancelled", "the reading was cancelled");
-        if (failed)
+        if (now.failed)
             return false;
-        if (n_ended != told)
-            tell_progress(part, n_ended, n_given, n_pages, from, to);
-        told = n_ended;
-        if (ended)
+        if (now.n_ended != told)
+            tell_progress(all, role, now, n_pages, from, to);
+        told = now.n_ended;
+        if (!now.open)
             break;
+        wait_part(now.open);
     }
-    /* on_done's last steps: only then is the writer ours. */
-    if (part->takes_part)
-        corpus_owner_wait(part->owner, &part->group, -1);
-    if (part->takes_part && part->n_given > 0)
-        metric_observe("docusearch_stage_seconds",
-                       role == ROLE_VISUAL ? "stage=\"embed_visual\"" : "stage=\"embed_text\"",
-                       "Time a stage of a job took.",
-                       (double)(time_mono_ms() - part->begun_ms) / 1000);
+    for (int i = 0; i < all->n_parts; i++) {
+        if (all->parts[i].takes_part && all->parts[i].role == role)
+            end_part(&all->parts[i]);
+    }
     return true;
 }
 
 char *corpus_vectors_warning(struct arena *arena, struct doc_vectors *all) {
     struct buf text = {0};
-    for (int role = 0; role < CORPUS_ROLES; role++) {
-        const struct part *part = &all->parts[role];
-        if (!part->takes_part || part->n_without == 0)
+    for (int k = 0; k < all->n_parts; k++) {
+        const struct part *part = &all->parts[k];
+        if (!part->takes_part || part->n_without == 0 || part->optional)
             continue;
         const char *what = part->kind == ITEM_PAGE ? "page" : "passage";
         buf_printf(&text, "%s%s%s", text.len > 0 ? "; " : "", what, part->n_without > 1 ? "s" : "");
@@ -323,19 +385,28 @@ char *corpus_vectors_warning(struct arena *arena, struct doc_vectors *all) {
     return copy;
 }
 
+/* Has the writer of this part all that the document gives its space? A model that was left out in
+ * one part has nothing to say in the other. */
+static bool is_whole(const struct doc_vectors *all, const struct part *first) {
+    bool whole = first->writer != NULL;
+    for (int i = 0; i < all->n_parts; i++)
+        whole = whole && (all->parts[i].first != first || all->parts[i].takes_part);
+    return whole;
+}
+
 bool corpus_vectors_sync(struct doc_vectors *all, struct error *err) {
-    for (int role = 0; role < CORPUS_ROLES; role++) {
-        struct part *part = &all->parts[role];
-        if (part->takes_part && part->writer && !index_writer_sync(part->writer, err))
+    for (int i = 0; i < all->n_parts; i++) {
+        struct part *part = &all->parts[i];
+        if (is_whole(all, part) && !index_writer_sync(part->writer, err))
             return false;
     }
     return true;
 }
 
 bool corpus_vectors_commit(struct doc_vectors *all, struct store_tx *tx, struct error *err) {
-    for (int role = 0; role < CORPUS_ROLES; role++) {
-        struct part *part = &all->parts[role];
-        if (part->takes_part && part->writer && !index_writer_commit(part->writer, tx, err))
+    for (int i = 0; i < all->n_parts; i++) {
+        struct part *part = &all->parts[i];
+        if (is_whole(all, part) && !index_writer_commit(part->writer, tx, err))
             return false;
     }
     return true;

@@ -6,11 +6,17 @@
 
 /* Of the thread that reads the document. */
 struct doc_vectors;
-struct doc_vectors *corpus_vectors_new(struct corpus *corpus, struct queue_job *job);
+struct vector_targets;
+/* Takes the targets over. next_optional: what the model meets that is to be in use is not the
+ * document's failure; its part is left out then. */
+struct doc_vectors *corpus_vectors_new(struct corpus *corpus, struct queue_job *job,
+                                       struct vector_targets *targets, bool next_optional);
 /* Takes back what is on its way; uncommitted vectors are dead bytes. NULL is fine. */
 void corpus_vectors_free(struct doc_vectors *vectors);
-/* Does the role's model take part in this document, as it looks now? */
+/* Does a model of the role take part in this document, as it looks now? */
 bool corpus_vectors_has(const struct doc_vectors *vectors, enum model_role role);
+/* Are the models in use those that they were? Else the document lacks vectors once it is there. */
+bool corpus_vectors_current(const struct doc_vectors *vectors);
 /* A page's picture is written: it is embedded while the reading goes on. */
 void corpus_vectors_page(struct doc_vectors *vectors, int page_no);
 /* All passages; chunks must outlive vectors. */
@@ -24,5 +30,10 @@ bool corpus_vectors_wait(struct doc_vectors *vectors, enum model_role role, int 
 char *corpus_vectors_warning(struct arena *arena, struct doc_vectors *vectors);
 bool corpus_vectors_sync(struct doc_vectors *vectors, struct error *err);
 bool corpus_vectors_commit(struct doc_vectors *vectors, struct store_tx *tx, struct error *err);
+/* In the document's tx: where the models in use have changed since the vectors were begun, a job
+ * that embeds it by them (*put: call queue_wake after the commit). */
+bool corpus_embed_later(bool *put, struct corpus *corpus, struct store_tx *tx,
+                        const struct doc_vectors *vectors, const struct job_row *row,
+                        struct error *err);
 
 #endif

@@ -499,12 +499,32 @@ def test_documents_read_without_a_model_are_embedded_when_added_again(serve):
     assert space(server, "text")["items"] == 3
 
 
-def test_another_model_has_a_space_of_its_own(serve):
+def test_a_setting_changes_no_model_that_documents_are_embedded_by(serve, models):
     server = serve()
     server.read(text_of("first").encode(), "first.txt")
     server.stop()
     server = serve(text="colbert")
+    facts = model(server, "text")
+    assert facts["name"] == str(models["sentence"]) and facts["without_vectors"] == 0
+    wanted = f"TEXT_MODEL asks for {models['colbert']}; documents are embedded by " \
+             f"{models['sentence']}: run docusearch reindex --model {models['colbert']}"
+    assert facts["warning"] == wanted and wanted in server.log
+    assert [hit["filename"] for hit in search(server, "heron", "text")["results"]] == ["first.txt"]
+    server.stop()
+    server = serve()
+    assert model(server, "text")["warning"] is None
+
+
+def test_another_model_has_a_space_of_its_own(serve, models, tmp_path):
+    passing = tmp_path / "passing"
+    shutil.copytree(models["sentence"], passing)
+    server = serve(text=passing)
+    server.read(text_of("first").encode(), "first.txt")
+    server.stop()
+    passing.rename(tmp_path / "elsewhere")
+    server = serve(text="colbert")  # the one in use is not installed any more
     assert len(health(server)["vector_spaces"]) == 2
+    assert model(server, "text")["warning"] is None
     # What another model has embedded is found by its words, and said.
     assert model(server, "text")["without_vectors"] == 1
     assert "Documents without vectors of their passages by" in server.log
@@ -513,6 +533,3 @@ def test_another_model_has_a_space_of_its_own(serve):
     assert reply["results"] == search(server, "heron", "lexical")["results"]
     server.read(text_of("second").encode(), "second.txt")
     assert [hit["filename"] for hit in search(server, "heron", "text")["results"]] == ["second.txt"]
-    server.stop()
-    server = serve()
-    assert [hit["filename"] for hit in search(server, "heron", "text")["results"]] == ["first.txt"]

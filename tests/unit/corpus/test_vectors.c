@@ -71,6 +71,14 @@ void corpus_owner_withdraw(struct owner *owner, struct work_group *group) {
     n_waiting = n;
 }
 
+void corpus_targets_give(struct vector_targets *targets) {
+    targets->n = 0;
+}
+
+bool corpus_targets_current(const struct vector_targets *targets, struct corpus *of) {
+    return targets->n > 0 && targets->items[0].owner == of->owners[ROLE_VISUAL];
+}
+
 /* Answers the oldest. why NULL: with n vectors. */
 static void answer(int n, const struct error *why) {
     float values[8 * DIM] = {1};
@@ -106,6 +114,25 @@ void queue_job_progress(struct queue_job *of, const char *stage, double progress
     last_progress = progress;
     if (!strstr(stages, stage))
         snprintf(stages + strlen(stages), sizeof stages - strlen(stages), "%s ", stage);
+}
+
+/* As the owners stand in the corpus; next: a third, for pages. */
+static struct vector_targets targets_of(struct owner *next) {
+    struct owner *visual = corpus.owners[ROLE_VISUAL], *text = corpus.owners[ROLE_TEXT];
+    struct vector_targets targets = {.n = 1};
+    targets.items[0] = (struct vector_target){visual, 1u << ROLE_VISUAL, false};
+    if (text == visual)
+        targets.items[0].roles |= 1u << ROLE_TEXT;
+    else
+        targets.items[targets.n++] = (struct vector_target){text, 1u << ROLE_TEXT, false};
+    if (next)
+        targets.items[targets.n++] = (struct vector_target){next, 1u << ROLE_VISUAL, true};
+    return targets;
+}
+
+static struct doc_vectors *vectors_new(void) {
+    struct vector_targets targets = targets_of(NULL);
+    return corpus_vectors_new(&corpus, &job, &targets, true);
 }
 
 /* ---- the fixture ---------------------------------------------------------------------------- */
@@ -182,7 +209,7 @@ static const char *spaces(struct arena *arena) {
 static void everything_goes_into_its_space(void **state) {
     (void)state;
     struct arena *arena = arena_new(0);
-    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+    struct doc_vectors *vectors = vectors_new();
     for (int page = 1; page <= 40; page++) {
         corpus_vectors_page(vectors, page);
         if (page % 3 == 0)
@@ -207,7 +234,7 @@ static void everything_goes_into_its_space(void **state) {
 static void what_cannot_be_embedded_is_said(void **state) {
     (void)state;
     struct arena *arena = arena_new(0);
-    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+    struct doc_vectors *vectors = vectors_new();
     struct error nan;
     error_set_code(&nan, ERROR_INTERNAL, "not_finite", "a vector is not finite");
     for (int page = 1; page <= 3; page++)
@@ -232,7 +259,7 @@ static void what_cannot_be_embedded_is_said(void **state) {
 static void many_that_cannot_are_counted(void **state) {
     (void)state;
     struct arena *arena = arena_new(0);
-    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+    struct doc_vectors *vectors = vectors_new();
     struct error full;
     error_set_code(&full, ERROR_LIMIT, "out_of_memory", "no memory");
     for (int page = 1; page <= 14; page++)
@@ -260,7 +287,7 @@ static void passing_failures_are_tried_again(void **state) {
         struct error why;
         error_set_code(&why, passing[i].kind, passing[i].code, "no luck");
         for (row.attempts = 1, row.max_attempts = 2; row.attempts <= 2; row.attempts++) {
-            struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+            struct doc_vectors *vectors = vectors_new();
             last_progress = 0;
             corpus_vectors_page(vectors, 1);
             corpus_vectors_page(vectors, 2);
@@ -283,7 +310,7 @@ static void passing_failures_are_tried_again(void **state) {
 static void a_refused_model_leaves_its_part_out(void **state) {
     (void)state;
     struct arena *arena = arena_new(0);
-    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+    struct doc_vectors *vectors = vectors_new();
     struct error refused;
     error_set_code(&refused, ERROR_DEVICE, "model_failed", "no");
     for (int page = 1; page <= 30; page++)
@@ -304,7 +331,7 @@ static void a_refused_model_leaves_its_part_out(void **state) {
     owners[ROLE_VISUAL].state = MODEL_NOT_INSTALLED;
     n_put = 0;
     last_progress = 0;
-    vectors = corpus_vectors_new(&corpus, &job);
+    vectors = vectors_new();
     corpus_vectors_page(vectors, 1);
     assert_int_equal(n_put, 0);
     must(corpus_vectors_wait(vectors, ROLE_VISUAL, 1, 0.3, 0.6, &err));
@@ -312,7 +339,7 @@ static void a_refused_model_leaves_its_part_out(void **state) {
     /* Between looking and giving it was refused. */
     owners[ROLE_VISUAL].state = MODEL_READY;
     last_progress = 0;
-    vectors = corpus_vectors_new(&corpus, &job);
+    vectors = vectors_new();
     refusal = refused;
     corpus_vectors_page(vectors, 1);
     must(corpus_vectors_wait(vectors, ROLE_VISUAL, 1, 0.3, 0.6, &err));
@@ -327,7 +354,7 @@ static void a_lost_device_or_a_stop_ends_the_attempt(void **state) {
                                         {ERROR_BUSY, "stopping", "the program is stopping"},
                                         {ERROR_IO, "storage_error", "disk"}};
     for (size_t i = 0; i < BASE_COUNT(whys); i++) {
-        struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+        struct doc_vectors *vectors = vectors_new();
         corpus_vectors_page(vectors, 1);
         corpus_vectors_page(vectors, 2);
         answer(0, &whys[i]);
@@ -341,7 +368,7 @@ static void a_lost_device_or_a_stop_ends_the_attempt(void **state) {
 
 static void a_cancel_is_seen_while_waiting(void **state) {
     (void)state;
-    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+    struct doc_vectors *vectors = vectors_new();
     corpus_vectors_page(vectors, 1);
     is_cancelled = true;
     int64_t begun_ms = time_mono_ms();
@@ -357,7 +384,7 @@ static void one_model_for_both(void **state) {
     (void)state;
     struct arena *arena = arena_new(0);
     corpus.owners[ROLE_TEXT] = corpus.owners[ROLE_VISUAL];
-    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job);
+    struct doc_vectors *vectors = vectors_new();
     corpus_vectors_page(vectors, 1);
     corpus_vectors_chunks(vectors, make_chunks(arena, 3));
     while (n_waiting > 0)
@@ -370,6 +397,71 @@ static void one_model_for_both(void **state) {
     arena_free(arena);
 }
 
+/* A third owner for pages, that is to be in use. */
+static struct doc_vectors *vectors_beside(struct owner *next, bool optional) {
+    struct space_info info = {"next", DIM, true};
+    *next = (struct owner){.state = MODEL_READY};
+    must(index_space(&next->space, corpus.index, &info, &err));
+    struct vector_targets targets = targets_of(next);
+    struct doc_vectors *vectors = corpus_vectors_new(&corpus, &job, &targets, optional);
+    assert_int_equal(targets.n, 0);
+    return vectors;
+}
+
+static void a_model_to_be_has_a_space_beside(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    struct owner next;
+    struct doc_vectors *vectors = vectors_beside(&next, true);
+    for (int page = 1; page <= 3; page++)
+        corpus_vectors_page(vectors, page);
+    corpus_vectors_chunks(vectors, make_chunks(arena, 2));
+    assert_int_equal(n_put, 8);
+    while (n_waiting > 0)
+        answer(2, NULL);
+    must(corpus_vectors_wait(vectors, ROLE_VISUAL, 3, 0.3, 0.6, &err));
+    must(corpus_vectors_wait(vectors, ROLE_TEXT, 3, 0.6, 0.9, &err));
+    assert_true(corpus_vectors_current(vectors));
+    commit(vectors);
+    corpus_vectors_free(vectors);
+    assert_string_equal(spaces(arena), "visual 3/6 text 2/4 next 3/6");
+    arena_free(arena);
+}
+
+/* What befalls it leaves its part out, whole, and nobody else's; where it is what the job is about,
+ * the attempt ends. */
+static void a_model_to_be_fails_alone(void **state) {
+    (void)state;
+    struct error lost;
+    error_set_code(&lost, ERROR_DEVICE, "device_lost", "the device is gone");
+    for (int optional = 1; optional >= 0; optional--) {
+        struct arena *arena = arena_new(0);
+        struct owner next;
+        struct doc_vectors *vectors = vectors_beside(&next, optional);
+        corpus_vectors_page(vectors, 1);
+        corpus_vectors_page(vectors, 2);
+        corpus_vectors_chunks(vectors, make_chunks(arena, 1));
+        answer(2, NULL);  /* page 1 */
+        answer(2, NULL);  /* page 1, beside */
+        answer(2, NULL);  /* page 2 */
+        answer(2, &lost); /* page 2, beside */
+        answer(2, NULL);
+        bool ok = corpus_vectors_wait(vectors, ROLE_VISUAL, 2, 0.3, 0.6, &err);
+        assert_int_equal(ok, optional);
+        if (ok) {
+            must(corpus_vectors_wait(vectors, ROLE_TEXT, 2, 0.6, 0.9, &err));
+            assert_string_equal(corpus_vectors_warning(arena, vectors), "");
+            commit(vectors);
+            assert_string_equal(spaces(arena), "visual 2/4 text 1/2 next 0/0");
+        } else {
+            assert_string_equal(err.code, "device_lost");
+        }
+        corpus_vectors_free(vectors);
+        last_progress = 0;
+        arena_free(arena);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -377,6 +469,7 @@ int main(void) {
         TEST(many_that_cannot_are_counted),        TEST(passing_failures_are_tried_again),
         TEST(a_refused_model_leaves_its_part_out), TEST(a_lost_device_or_a_stop_ends_the_attempt),
         TEST(a_cancel_is_seen_while_waiting),      TEST(one_model_for_both),
+        TEST(a_model_to_be_has_a_space_beside),    TEST(a_model_to_be_fails_alone),
     };
     return cmocka_run_group_tests_name("vectors", tests, NULL, NULL);
 }
