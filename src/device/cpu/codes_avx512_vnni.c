@@ -46,6 +46,18 @@ static void pack(uint8_t *out, const int8_t *rows, int n, int code_dim) {
 
 #define ROWS 4
 
+/* The sums of the lanes of each. */
+static __m128i totals(const __m512i sum[ROWS]) {
+    __m512i first = _mm512_add_epi32(_mm512_unpacklo_epi32(sum[0], sum[1]),
+                                     _mm512_unpackhi_epi32(sum[0], sum[1]));
+    __m512i second = _mm512_add_epi32(_mm512_unpacklo_epi32(sum[2], sum[3]),
+                                      _mm512_unpackhi_epi32(sum[2], sum[3]));
+    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(first, second),
+                                   _mm512_unpackhi_epi64(first, second));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
 static void vnni_dot_rows(float *scores, const struct maxsim_query *query, const uint8_t *rows,
                           size_t stride, int64_t n_rows) {
     const int code_dim = query->code_dim;
@@ -62,16 +74,19 @@ static void vnni_dot_rows(float *scores, const struct maxsim_query *query, const
         for (int d = 0; d < code_dim; d += 64) {
             __m512i part = _mm512_loadu_si512(query->rows + d);
             UNROLLED
-            for (int r = 0; r < ROWS; r++)
-                sum[r] = _mm512_dpbusd_epi32(
-                    sum[r], _mm512_xor_si512(_mm512_loadu_si512(row[r] + d), flip), part);
+            for (int r = 0; r < ROWS; r++) {
+                __m512i codes = _mm512_xor_si512(_mm512_loadu_si512(row[r] + d), flip);
+                sum[r] = _mm512_dpbusd_epi32(sum[r], codes, part);
+                _mm_prefetch((const char *)row[r] + d + CODES_AHEAD_BYTES, _MM_HINT_T0);
+            }
         }
-        for (int r = 0; r < n; r++) {
-            float scale;
-            memcpy(&scale, row[r] + code_dim, sizeof scale);
-            int32_t total = _mm512_reduce_add_epi32(sum[r]) + query->starts[0];
-            scores[i + r] = (float)total * scale * query->scales[0];
-        }
+        float scales[ROWS];
+        for (int r = 0; r < ROWS; r++)
+            memcpy(&scales[r], row[r] + code_dim, sizeof scales[r]);
+        __m128i total = _mm_add_epi32(totals(sum), _mm_set1_epi32(query->starts[0]));
+        __m128 values = _mm_mul_ps(_mm_cvtepi32_ps(total), _mm_loadu_ps(scales));
+        values = _mm_mul_ps(values, _mm_set1_ps(query->scales[0]));
+        _mm_mask_storeu_ps(scores + i, (__mmask8)((1u << n) - 1), values);
     }
 }
 
