@@ -106,7 +106,8 @@ static void say_missing(const json_t *reply) {
         if (*why)
             fprintf(stderr, "without the %s stage: %s\n", name, why);
         if (*note)
-            fprintf(stderr, "in the %s stage %s; add them again\n", name, note);
+            fprintf(stderr, "in the %s stage: %s%s\n", name, note,
+                    strstr(note, "no vectors") ? "; get them with `docusearch reindex`" : "");
     }
 }
 

@@ -253,6 +253,32 @@ static bool load_page(struct answer *out, struct arena *arena, struct corpus *co
     return true;
 }
 
+bool corpus_answer_left_out(bool *out, struct arena *arena, struct corpus *corpus,
+                            const struct lexical_query *excluded, const struct answer *answer,
+                            struct error *err) {
+    struct text_range *ranges;
+    struct chunk_row *chunks;
+    int n, n_chunks;
+    *out = false;
+    if (!answer->hit) {
+        lexical_highlight(&ranges, &n, arena, excluded, answer->chunk.text,
+                          strlen(answer->chunk.text));
+        *out = n > 0;
+        return true;
+    }
+    if (!store_list_page_chunks(&chunks, &n_chunks, arena, corpus->store, answer->doc_id,
+                                answer->page, err))
+        return false;
+    for (int i = 0; i < n_chunks && !*out; i++) {
+        struct answer one = {.chunk = chunks[i]};
+        if (!mark_answer(&one, arena, excluded, err))
+            return false;
+        keep_page(&one, answer->page);
+        *out = one.n_found > 0;
+    }
+    return true;
+}
+
 void corpus_answer_of_page(struct answer *out, const struct hit *hit) {
     memset(out, 0, sizeof *out);
     memcpy(out->doc_id, hit->doc_id, sizeof out->doc_id);

@@ -38,6 +38,10 @@ struct answer {
 bool corpus_answer_load(struct answer *out, bool *found, struct arena *arena, struct corpus *corpus,
                         const struct lexical_query *query, const struct hit *hit,
                         const struct search_filter *filter, struct error *err);
+/* Does the passage, or what stands on the page, have a word that the question leaves out? */
+bool corpus_answer_left_out(bool *out, struct arena *arena, struct corpus *corpus,
+                            const struct lexical_query *excluded, const struct answer *answer,
+                            struct error *err);
 /* A page's answer, to be loaded when it becomes a result. */
 void corpus_answer_of_page(struct answer *out, const struct hit *hit);
 /* All of a result but its rank. *found false: the document was removed since. */

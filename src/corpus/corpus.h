@@ -169,7 +169,9 @@ int64_t corpus_embedding_again(struct corpus *corpus); /* documents whose job wa
 
 enum search_mode { SEARCH_HYBRID, SEARCH_VISUAL, SEARCH_TEXT, SEARCH_LEXICAL };
 struct search_request {
-    const char *query; /* 1..1000 characters */
+    /* 1..1000 characters: words, "phrases", prefix*; -word and -"phrase" leave out the passages,
+     * and of the visual stage the pages, that have them. Models are asked the rest. */
+    const char *query;
     enum search_mode mode;
     int n_results; /* 1..100 */
     struct search_filter filter;
@@ -213,7 +215,8 @@ struct search_stage {
     double ms;
     int candidates;
     const char *unavailable; /* NULL, or "no visual model is installed" */
-    const char *note;        /* NULL, or "3 documents have no vectors of this model" */
+    const char *note; /* NULL, or "3 documents have no vectors of this model", "the question was cut
+                       * at 256 tokens", "the question has only words to leave out" */
 };
 struct search_reply {
     struct search_result *results;

@@ -12,12 +12,15 @@
 
 #define CANDIDATES_LEAST 50 /* fuse.c says why */
 #define CANDIDATES_PER_RESULT 5
+#define EXCLUDED_FACTOR 8 /* as many more, of which those with excluded words go */
 
 struct searching {
     struct corpus *corpus;
     struct arena *arena;
     const struct search_request *request;
     struct lexical_query *query;
+    struct lexical_query *excluded; /* what the question leaves out; NULL: nothing */
+    const char *wanted;             /* the question without that, as models are asked */
     struct search_reply *out;
     struct owner *owners[CORPUS_ROLES]; /* taken: the search sees one state of the models */
     /* The question by one model; several stages may share it. */
@@ -88,11 +91,20 @@ static bool is_worth_loading(struct searching *s, struct owner *owner, struct er
                      owner->what);
 }
 
+static bool is_blank(const char *text) {
+    size_t len = strlen(text), pos = 0;
+    while (pos < len) {
+        if (!text_is_space(utf8_next(text, len, &pos)))
+            return false;
+    }
+    return true;
+}
+
 /* The question as the role's model sees it. */
 static bool ask_model(const struct embedding **out, struct searching *s, enum model_role role,
                       struct error *err) {
     struct owner *owner = s->owners[role];
-    const char *text = s->request->query;
+    const char *text = s->wanted;
     struct model_input input = {.kind = INPUT_QUERY, .text = text, .len = strlen(text)};
     *out = &s->asked.vectors;
     if (s->asked.owner == owner)
@@ -103,6 +115,10 @@ static bool ask_model(const struct embedding **out, struct searching *s, enum mo
         return false;
     s->asked.owner = owner;
     return true;
+}
+
+static void add_note(struct search_stage *stage, struct arena *arena, const char *note) {
+    stage->note = stage->note ? arena_printf(arena, "%s; %s", stage->note, note) : note;
 }
 
 /* Documents that the stage passed over are told of; where those are all there are, it could not
@@ -118,8 +134,9 @@ static bool check_cover(struct search_stage *stage, struct searching *s, enum mo
         return error_set_code(err, ERROR_DEVICE, "no_vectors",
                               "no document has vectors of this model (%" PRId64 " have been read)",
                               cover.n_without);
-    stage->note = arena_printf(s->arena, "%" PRId64 " document%s no vectors of this model",
-                               cover.n_without, cover.n_without == 1 ? " has" : "s have");
+    add_note(stage, s->arena,
+             arena_printf(s->arena, "%" PRId64 " document%s no vectors of this model",
+                          cover.n_without, cover.n_without == 1 ? " has" : "s have"));
     return true;
 }
 
@@ -130,14 +147,22 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     int64_t n_scored;
     int space;
     struct owner *owner = s->owners[role];
+    int n_wanted = n_candidates(s) * (s->excluded ? EXCLUDED_FACTOR : 1);
     if (!ask_model(&question, s, role, err))
         return false;
+    if (is_blank(s->wanted)) {
+        add_note(stage, s->arena, "the question has only words to leave out");
+        return true;
+    }
+    if (question->cut)
+        add_note(stage, s->arena,
+                 arena_printf(s->arena, "the question was cut at %d tokens", question->n_tokens));
     lock_take(&owner->lock);
     space = owner->space;
     lock_drop(&owner->lock);
     if (!index_search(&found, &out->n, &n_scored, s->arena, s->corpus->index, space,
                       role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK, question->values, question->n,
-                      &s->request->filter, n_candidates(s), err) ||
+                      &s->request->filter, n_wanted, err) ||
         !check_cover(stage, s, role, n_scored, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
@@ -202,17 +227,34 @@ static void put_part(struct answer *answer, const struct hit *hit, int rank) {
     answer->n_parts = 1;
 }
 
+/* A hit seen as an answer, pages not loaded yet. *found false: removed since, on pages that the
+ * filter leaves out, or with a word that the question leaves out (words look after that
+ * themselves). */
+static bool see_hit(struct answer **out, bool *found, struct searching *s, const struct hit *hit,
+                    struct error *err) {
+    bool left_out = false;
+    *out = arena_alloc(s->arena, sizeof **out);
+    *found = true;
+    if (hit->kind == HIT_PAGE)
+        corpus_answer_of_page(*out, hit);
+    else if (!corpus_answer_load(*out, found, s->arena, s->corpus, s->query, hit,
+                                 &s->request->filter, err))
+        return false;
+    if (*found && s->excluded && hit->kind != HIT_WORDS &&
+        !corpus_answer_left_out(&left_out, s->arena, s->corpus, s->excluded, *out, err))
+        return false;
+    *found = *found && !left_out;
+    return true;
+}
+
 /* A stage's hits as pages, each once. */
 static bool rank_pages(struct ranking *out, struct searching *s, const struct hits *hits,
                        struct error *err) {
     out->answers = arena_alloc(s->arena, ((size_t)hits->n + 1) * sizeof *out->answers);
-    for (int i = 0; i < hits->n; i++) {
-        struct answer *answer = arena_alloc(s->arena, sizeof *answer);
-        bool found = true;
-        if (hits->items[i].kind == HIT_PAGE)
-            corpus_answer_of_page(answer, &hits->items[i]);
-        else if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
-                                     &s->request->filter, err))
+    for (int i = 0; i < hits->n && out->n < n_candidates(s); i++) {
+        struct answer *answer;
+        bool found;
+        if (!see_hit(&answer, &found, s, &hits->items[i], err))
             return false;
         if (!found || seen_page(out, answer))
             continue;
@@ -222,10 +264,18 @@ static bool rank_pages(struct ranking *out, struct searching *s, const struct hi
     return true;
 }
 
-static bool add_result(struct searching *s, const struct answer *answer, struct error *err) {
+/* Becomes a result, unless it was removed since. */
+static bool give(struct searching *s, const struct answer *answer, struct error *err) {
     struct search_result *result = &s->out->results[s->out->n_results];
-    bool found;
-    if (!corpus_answer_fill(result, &found, s->arena, s->corpus, s->query, answer, err))
+    struct answer whole = *answer;
+    bool found = true;
+    if (answer->hit && !corpus_answer_load(&whole, &found, s->arena, s->corpus, s->query,
+                                           answer->hit, &s->request->filter, err))
+        return false;
+    whole.score = answer->score;
+    whole.n_parts = answer->n_parts;
+    memcpy(whole.parts, answer->parts, sizeof whole.parts);
+    if (found && !corpus_answer_fill(result, &found, s->arena, s->corpus, s->query, &whole, err))
         return false;
     if (found)
         result->rank = ++s->out->n_results;
@@ -237,21 +287,18 @@ static bool give_hits(struct searching *s, const struct hits *hits, struct error
     struct ranking seen = {0};
     seen.answers = arena_alloc(s->arena, ((size_t)hits->n + 1) * sizeof *seen.answers);
     for (int i = 0; i < hits->n && s->out->n_results < s->request->n_results; i++) {
+        struct answer *answer;
+        bool found;
         if (hits->items[i].score < s->request->min_score)
             break;
-        struct answer *answer = arena_alloc(s->arena, sizeof *answer);
-        bool found;
-        if (!corpus_answer_load(answer, &found, s->arena, s->corpus, s->query, &hits->items[i],
-                                &s->request->filter, err))
+        if (!see_hit(&answer, &found, s, &hits->items[i], err))
             return false;
         if (!found || seen_page(&seen, answer))
             continue;
         put_part(answer, &hits->items[i], seen.n + 1);
-        int n_before = s->out->n_results;
-        if (!add_result(s, answer, err))
+        seen.answers[seen.n++] = answer;
+        if (!give(s, answer, err))
             return false;
-        if (s->out->n_results > n_before)
-            seen.answers[seen.n++] = answer;
     }
     return true;
 }
@@ -262,17 +309,9 @@ static bool give_fused(struct searching *s, const struct ranking *rankings, int 
     int n;
     corpus_fuse(&answers, &n, s->arena, rankings, n_rankings);
     for (int i = 0; i < n && s->out->n_results < s->request->n_results; i++) {
-        struct answer fused = *answers[i], answer = fused;
-        bool found = true;
-        if (fused.score < s->request->min_score)
+        if (answers[i]->score < s->request->min_score)
             break;
-        if (fused.hit && !corpus_answer_load(&answer, &found, s->arena, s->corpus, s->query,
-                                             fused.hit, &s->request->filter, err))
-            return false;
-        answer.score = fused.score;
-        answer.n_parts = fused.n_parts;
-        memcpy(answer.parts, fused.parts, sizeof answer.parts);
-        if (found && !add_result(s, &answer, err))
+        if (!give(s, answers[i], err))
             return false;
     }
     return true;
@@ -365,7 +404,9 @@ bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus 
                           .arena = arena,
                           .request = request,
                           .query = lexical_parse(arena, request->query),
+                          .wanted = lexical_wanted(arena, request->query),
                           .out = out};
+    s.excluded = lexical_excluded(arena, s.query);
     out->results = arena_alloc(arena, (size_t)request->n_results * sizeof *out->results);
     corpus_owners_take(s.owners, corpus);
     bool ok = search_by_mode(&s, err);

@@ -115,6 +115,7 @@ static void encode(struct tokens *out, struct arena *arena, const struct colbert
     tokenizer_encode(&plain, arena, colbert->model->tokenizer, input->text, input->len, true,
                      max - 1);
     int before = plain.n > 0 ? 1 : 0;
+    out->cut = plain.cut;
     out->n = plain.n + 1;
     out->ids = arena_alloc(arena, (size_t)out->n * sizeof *out->ids);
     if (before)
@@ -198,7 +199,7 @@ static bool hand_out(struct embedding *out, struct arena *arena, const struct co
     int masks = batch->sequences.starts[n], dim = colbert->model->info.dim;
     for (int i = 0; i < n; i++) {
         int n_most = query ? colbert->query_tokens : texts[i].n;
-        out[i] = (struct embedding){.dim = dim, .n_tokens = n_most};
+        out[i] = (struct embedding){.dim = dim, .n_tokens = n_most, .cut = texts[i].cut};
         out[i].values = arena_try(arena, (size_t)n_most, (size_t)dim * sizeof *values);
         if (!out[i].values)
             return error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for %d vectors",

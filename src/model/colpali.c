@@ -257,6 +257,7 @@ static void colpali_question(struct tokens *out, struct arena *arena, const void
         int n = tail_tokens.n < max ? tail_tokens.n : max;
         memmove(out->ids + max - n, out->ids + out->n - n, (size_t)n * sizeof *out->ids);
         out->n = max;
+        out->cut = true;
     }
     buf_fini(&text);
     buf_fini(&tail);
@@ -269,7 +270,8 @@ static void encode_passage(struct tokens *out, struct arena *arena, const struct
     buf_puts(&text, colpali->bos);
     buf_append(&text, input->text, input->len);
     tokenizer_encode(out, arena, colpali->model->tokenizer, text.data, text.len, false, 0);
-    if (out->n > colpali->model->info.max_tokens)
+    out->cut = out->n > colpali->model->info.max_tokens;
+    if (out->cut)
         out->n = colpali->model->info.max_tokens;
     buf_fini(&text);
 }
@@ -302,7 +304,7 @@ static void hand_out(struct embedding *out, const struct sequences *sequences, i
                      float *values) {
     for (int i = 0; i < sequences->n; i++) {
         int from = sequences->starts[i], n = sequences->starts[i + 1] - from;
-        out[i] = (struct embedding){n, dim, values + (size_t)from * (size_t)dim, n};
+        out[i] = (struct embedding){n, dim, values + (size_t)from * (size_t)dim, n, false};
     }
 }
 
@@ -328,6 +330,8 @@ static bool embed_texts(struct embedding *out, struct arena *arena, const struct
     ok = ok && run(&values, arena, colpali, x, &sequences, between, err);
     if (ok)
         hand_out(out, &sequences, colpali->model->info.dim, values);
+    for (int i = 0; i < n && ok; i++)
+        out[i].cut = texts[i].cut;
     tensor_free(x);
     arena_free(scratch);
     return ok;

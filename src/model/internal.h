@@ -56,6 +56,7 @@ struct tokenizer;
 struct tokens {
     int *ids;
     int n;
+    bool cut; /* the text has more */
 };
 bool tokenizer_open(struct tokenizer **out, const char *path, struct error *err);
 /* From bytes in memory (tests, fuzzing); path is for messages. */

@@ -128,6 +128,7 @@ struct embedding {
     int n, dim;    /* vectors, their length */
     float *values; /* n × dim, each of length 1 (or all zero: a token that is masked) */
     int n_tokens;  /* that the model read */
+    bool cut;      /* the text had more */
 };
 /* Between two layers; may itself embed with another call on the same model (a question that cannot
  * wait for a batch of pages). False ends the batch: ERROR_CONFLICT "cancelled". */

@@ -235,7 +235,8 @@ static bool sentence_embed(struct embedding *out, struct arena *arena, void *sel
          pool(&pooled, sentence, x, &batch.sequences, err) &&
          device_normalize(pooled, pooled, err) && tensor_read(values, pooled, 0, n, err);
     for (int i = 0; i < n && ok; i++)
-        out[i] = (struct embedding){1, (int)dim, values + (size_t)i * dim, texts[i].n};
+        out[i] = (struct embedding){1, (int)dim, values + (size_t)i * dim, texts[i].n,
+                                    texts[i].cut};
     tensor_free(x);
     tensor_free(pooled);
     arena_free(scratch);

@@ -289,15 +289,17 @@ static void normalize_pieces(struct pieces *out, const struct tokenizer *self,
     }
 }
 
-static void text_ids(struct ids *out, const struct tokenizer *self, const char *text, size_t len,
+/* False: the text has more than max. */
+static bool text_ids(struct ids *out, const struct tokenizer *self, const char *text, size_t len,
                      size_t max) {
     struct pieces found = {.arena = out->arena}, normal = found, cut = found;
     struct piece whole = {text, len, -1, true};
     added_split(&found, self->added, false, &whole);
     normalize_pieces(&normal, self, &found);
     pretokenizer_apply(&cut, self->pretokenizer, &normal);
-    for (size_t i = 0; i < cut.n && out->n < max; i++) {
-        const struct piece *piece = &cut.items[i];
+    size_t n_read = 0;
+    for (; n_read < cut.n && out->n < max; n_read++) {
+        const struct piece *piece = &cut.items[n_read];
         if (piece->id >= 0)
             ids_add(out, piece->id);
         else if (self->wordpiece)
@@ -305,8 +307,10 @@ static void text_ids(struct ids *out, const struct tokenizer *self, const char *
         else
             bpe_encode(out, self->bpe, piece->text, piece->len);
     }
+    bool whole_text = n_read == cut.n && out->n <= max;
     if (out->n > max)
         out->n = max;
+    return whole_text;
 }
 
 void tokenizer_encode(struct tokens *out, struct arena *arena, const struct tokenizer *tokenizer,
@@ -318,7 +322,7 @@ void tokenizer_encode(struct tokens *out, struct arena *arena, const struct toke
     struct arena *scratch = arena_new(0);
     struct ids ids = {.arena = scratch};
     text = readable(&len, scratch, text);
-    text_ids(&ids, tokenizer, text, len, most > n_around ? most - n_around : 0);
+    out->cut = !text_ids(&ids, tokenizer, text, len, most > n_around ? most - n_around : 0);
     out->ids = arena_alloc(arena, (n_around + ids.n) * sizeof(int));
     memcpy(out->ids, template->before, n_before * sizeof(int));
     if (ids.n)

@@ -197,33 +197,44 @@ static void parse_item(struct parse *parse, const char *text, size_t len, bool e
     mem_free(item);
 }
 
+/* An item: where it stands, with its sign and quotes, and the text in it. */
+struct span {
+    size_t begin, end, text, len;
+    bool excluded, phrase;
+};
+
+static bool next_item(struct span *out, const char *text, size_t len, size_t at) {
+    size_t next;
+    while (at < len && space_at(text, len, at, &next))
+        at = next;
+    if (at >= len)
+        return false;
+    *out = (struct span){.begin = at};
+    out->excluded = text[at] == '-' && at + 1 < len && text[at + 1] != '-' &&
+                    !space_at(text, len, at + 1, &next);
+    at += out->excluded;
+    size_t quote = quote_len(text, len, at);
+    size_t close = quote ? find_quote(text, len, at + quote) : len;
+    out->text = at + quote;
+    out->phrase = close < len;
+    size_t end = out->phrase ? close : out->text;
+    while (!out->phrase && end < len && !space_at(text, len, end, &next) &&
+           !quote_len(text, len, end))
+        end = next;
+    out->len = end - out->text;
+    out->end = out->phrase ? close + quote_len(text, len, close) : end > at ? end : at + 1;
+    return true;
+}
+
 struct lexical_query *lexical_parse(struct arena *arena, const char *text) {
     struct lexical_query *query = arena_alloc(arena, sizeof *query);
     struct parse *parse = mem_alloc(sizeof *parse);
     parse->arena = arena;
     parse->query = query;
-    size_t len = strnlen(text, MAX_QUERY_BYTES), at = 0, next;
-    while (at < len) {
-        if (space_at(text, len, at, &next)) {
-            at = next;
-            continue;
-        }
-        bool excluded = text[at] == '-' && at + 1 < len && text[at + 1] != '-' &&
-                        !space_at(text, len, at + 1, &next);
-        at += excluded;
-        size_t quote = quote_len(text, len, at);
-        size_t close = quote ? find_quote(text, len, at + quote) : len;
-        if (close < len) {
-            parse_item(parse, text + at + quote, close - at - quote, excluded, true);
-            at = close + quote_len(text, len, close);
-            continue;
-        }
-        size_t end = at + quote;
-        while (end < len && !space_at(text, len, end, &next) && !quote_len(text, len, end))
-            end = next;
-        parse_item(parse, text + at + quote, end - at - quote, excluded, false);
-        at = end > at ? end : at + 1;
-    }
+    size_t len = strnlen(text, MAX_QUERY_BYTES);
+    struct span item = {0};
+    while (next_item(&item, text, len, item.end))
+        parse_item(parse, text + item.text, item.len, item.excluded, item.phrase);
     memcpy(query->terms + query->n_terms, parse->excluded,
            (size_t)parse->n_excluded * sizeof parse->excluded[0]);
     query->n_excluded = parse->n_excluded;
@@ -233,4 +244,35 @@ struct lexical_query *lexical_parse(struct arena *arena, const char *text) {
 
 int lexical_n_terms(const struct lexical_query *query) {
     return query->n_terms;
+}
+
+struct lexical_query *lexical_excluded(struct arena *arena, const struct lexical_query *query) {
+    if (query->n_excluded == 0)
+        return NULL;
+    struct lexical_query *out = arena_alloc(arena, sizeof *out);
+    out->n_terms = query->n_excluded;
+    for (int i = 0; i < out->n_terms; i++) {
+        out->terms[i] = query->terms[query->n_terms + i];
+        out->terms[i].excluded = false;
+        out->terms[i].common = false; /* found like any other */
+    }
+    return out;
+}
+
+char *lexical_wanted(struct arena *arena, const char *text) {
+    size_t len = strlen(text), kept = 0;
+    char *out = arena_alloc(arena, len + 1);
+    bool whole = true;
+    struct span item = {0};
+    for (size_t from = 0; next_item(&item, text, len, from); from = item.end) {
+        whole = whole && !item.excluded;
+        if (item.excluded)
+            continue;
+        if (kept == 0 && from > 0) /* what stood before it is left out, with the blanks */
+            from = item.begin;
+        memcpy(out + kept, text + from, item.end - from);
+        kept += item.end - from;
+    }
+    out[kept] = '\0';
+    return whole ? memcpy(out, text, len + 1) : out;
 }

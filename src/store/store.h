@@ -199,6 +199,11 @@ bool store_list_jobs(struct job_row **out, int *n, int64_t *total, struct arena 
 struct lexical_query;
 struct lexical_query *lexical_parse(struct arena *arena, const char *text);
 int lexical_n_terms(const struct lexical_query *query);
+/* What the query leaves out, as a query that finds it; NULL: nothing. Strings are the query's. */
+struct lexical_query *lexical_excluded(struct arena *arena, const struct lexical_query *query);
+/* The text as it was typed, without the -words and -"phrases" and the blanks before them: what a
+ * model is asked. */
+char *lexical_wanted(struct arena *arena, const char *text);
 
 struct search_filter {
     const char *const *doc_ids; /* NULL: any */

@@ -152,6 +152,11 @@ static void test_sentence_folder(void **state) {
     inputs[0] = text(INPUT_PASSAGE, "a b c d e f g h i j k l m n");
     embed(&out[0], model, &inputs[0], 1);
     assert_int_equal(out[0].n_tokens, 12);
+    assert_true(out[0].cut);
+    inputs[0] = text(INPUT_PASSAGE, "a b c d e f g h i j"); /* with [CLS] and [SEP] as many as go */
+    embed(&out[0], model, &inputs[0], 1);
+    assert_int_equal(out[0].n_tokens, 12);
+    assert_false(out[0].cut);
     model_close(model);
 
     assert_true(dir_make(pooling, NULL));
@@ -207,6 +212,13 @@ static void test_colbert(void **state) {
     inputs[0] = text(INPUT_PASSAGE, ". . .");
     embed(out, model, inputs, 1);
     assert_int_equal(out[0].n, 3);
+    assert_false(out[0].cut);
+    inputs[0] = text(INPUT_QUERY, "a b c d e f g h i j k l m"); /* 16 with [CLS], [Q] and [SEP] */
+    embed(out, model, inputs, 1);
+    assert_false(out[0].cut);
+    inputs[0] = text(INPUT_QUERY, "a b c d e f g h i j k l m n");
+    embed(out, model, inputs, 1);
+    assert_true(out[0].cut);
     model_close(model);
     made_remove(dir);
 }

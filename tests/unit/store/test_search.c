@@ -108,6 +108,44 @@ static void queries_are_taken_apart(void **state) {
     arena_free(arena);
 }
 
+static void what_is_left_out_is_told_apart(void **state) {
+    (void)state;
+    struct arena *arena = arena_new(0);
+    static const struct {
+        const char *text, *wanted;
+    } cases[] = {
+        {"", ""},
+        {" wing  of ", " wing  of "},
+        {"wing -tail", "wing"},
+        {"-tail wing", "wing"},
+        {"wing -tail  of -\"fixed wing\" glider ", "wing  of glider"},
+        {"-tail", ""},
+        {"-\"a b\" -c", ""},
+        {"wing-tail - x --y -", "wing-tail - x --y -"},
+        {"\"-wing\" \u201e-a b\u201c -\u201ec d\u201c e", "\"-wing\" \u201e-a b\u201c e"},
+        {"-\"open wing", "wing"},
+        {"\u00a0-a\u3000b", "b"},
+    };
+    for (size_t i = 0; i < BASE_COUNT(cases); i++)
+        assert_string_equal(lexical_wanted(arena, cases[i].text), cases[i].wanted);
+    assert_null(lexical_excluded(arena, lexical_parse(arena, "wing \"a-b\" - c")));
+    struct lexical_query *excluded = lexical_excluded(
+        arena, lexical_parse(arena, "wing -tails -the -\"fixed gear\" -aero*"));
+    static const struct {
+        const char *text;
+        int n;
+    } texts[] = {{"a wing", 0}, {"one Tail", 1},    {"the tail", 2},
+                 {"fixed", 0},  {"fixed gears", 1}, {"Aeroplane and aerofoil", 2}};
+    for (size_t i = 0; i < BASE_COUNT(texts); i++) {
+        struct text_range *ranges;
+        int n;
+        lexical_highlight(&ranges, &n, arena, excluded, texts[i].text, strlen(texts[i].text));
+        if (n != texts[i].n)
+            fail_msg("'%s' has %d, not %d", texts[i].text, n, texts[i].n);
+    }
+    arena_free(arena);
+}
+
 static void highlighted(struct arena *arena, const char *query, const char *text,
                         const char *expected) {
     struct text_range *ranges;
@@ -322,6 +360,7 @@ int run_search_tests(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_words_phrases_prefixes),
         cmocka_unit_test(queries_are_taken_apart),
+        cmocka_unit_test(what_is_left_out_is_told_apart),
         cmocka_unit_test(highlights_are_what_was_found),
         cmocka_unit_test(better_matches_come_first),
         cmocka_unit_test(scores_are_bm25),
