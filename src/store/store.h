@@ -201,8 +201,7 @@ struct lexical_query *lexical_parse(struct arena *arena, const char *text);
 int lexical_n_terms(const struct lexical_query *query);
 /* What the query leaves out, as a query that finds it; NULL: nothing. Strings are the query's. */
 struct lexical_query *lexical_excluded(struct arena *arena, const struct lexical_query *query);
-/* The text as it was typed, without the -words and -"phrases" and the blanks before them: what a
- * model is asked. */
+/* The text as typed, without -words, -"phrases" and the blanks before: what models are asked. */
 char *lexical_wanted(struct arena *arena, const char *text);
 
 struct search_filter {
