@@ -56,6 +56,11 @@ static struct cpu_codes kernels_for(unsigned features) {
         cpu_codes_avx512_popcnt(&kernels);
     if (features & CPU_AMX_INT8)
         cpu_codes_amx(&kernels);
+#elif defined(__aarch64__)
+    if (features & CPU_NEON)
+        cpu_codes_neon(&kernels);
+    if (features & CPU_NEON_DOT)
+        cpu_codes_neon_dot(&kernels);
 #else
     (void)features;
 #endif

@@ -29,6 +29,10 @@ static const struct {
     unsigned features;
 } sets[] = {
     {"plain C", 0},
+#if defined(__aarch64__)
+    {"neon", CPU_NEON},
+    {"neon dotprod", CPU_NEON | CPU_NEON_DOT},
+#else
     {"avx2", CPU_AVX2},
     {"avx512", AVX512},
     {"avx512 vnni", AVX512 | CPU_AVX512_VNNI},
@@ -37,6 +41,7 @@ static const struct {
     {"amx, emulated", AVX512 | CPU_AMX_INT8},
 #else
     {"amx", AVX512 | CPU_AVX512_VNNI | CPU_AVX512_POPCNT | CPU_AMX_INT8},
+#endif
 #endif
 };
 
@@ -305,7 +310,8 @@ static void rounded_question(void **state) {
     for (int q = 0; q < N_QUERY; q++) {
         double peak = 0;
         for (int d = 0; d < DIM; d++)
-            peak = fmax(peak, fabs((double)vectors[q * DIM + d]));
+            peak = fabs((double)vectors[q * DIM + d]) > peak ? fabs((double)vectors[q * DIM + d])
+                                                             : peak;
         for (int v = 0; v < N; v++) {
             double sum = 0, bound = 0;
             for (int d = 0; d < DIM; d++) {

@@ -91,5 +91,6 @@ void cpu_codes_avx512_vnni(struct cpu_codes *kernels);
 void cpu_codes_avx512_popcnt(struct cpu_codes *kernels);
 void cpu_codes_amx(struct cpu_codes *kernels);
 void cpu_codes_neon(struct cpu_codes *kernels);
+void cpu_codes_neon_dot(struct cpu_codes *kernels);
 
 #endif

@@ -19,6 +19,8 @@ enum cpu_feature {
     CPU_AMX_INT8 = 16,   /* and the kernel has granted the tile state */
     CPU_AMX_BF16 = 32,
     CPU_AVX512_POPCNT = 64, /* vpopcntq */
+    CPU_NEON = 128,         /* of every 64-bit ARM */
+    CPU_NEON_DOT = 256,     /* sdot */
 };
 /* What the processor has, asked once; DOCUSEARCH_KERNELS=plain|avx2|avx512|amx allows no more than
  * that (plain: nothing). */

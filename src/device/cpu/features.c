@@ -1,7 +1,7 @@
 /* What the processor can do, and what of it the kernels may use.
  *
- * Asked of CPUID directly, since compilers differ in which names they know. An instruction set
- * counts only when the system saves its registers too (XCR0); the tiles of AMX must moreover be
+ * On x86 asked of CPUID directly, since compilers differ in which names they know. An instruction
+ * set counts only when the system saves its registers too (XCR0); the tiles of AMX must moreover be
  * asked for once a process, and a system that refuses has no AMX. */
 #include "device/cpu/cpu.h"
 
@@ -9,6 +9,10 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -74,6 +78,18 @@ static unsigned ask(void) {
     if (n_leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && bit(a, 5))
         found |= CPU_AVX512_BF16;
     return found;
+}
+
+#elif defined(__aarch64__)
+
+static unsigned ask(void) {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? CPU_NEON | CPU_NEON_DOT : CPU_NEON;
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return CPU_NEON | CPU_NEON_DOT;
+#else
+    return CPU_NEON;
+#endif
 }
 
 #else
