@@ -101,10 +101,10 @@ static bool check_question(const char *query, struct error *err) {
 
 /* The page as the model in use sees it: asked and fitted by one and the same. */
 static bool ask_and_fit(struct explanation *out, struct arena *arena, struct corpus *corpus,
-                        const char *doc_id, int page, const char *query, struct error *err) {
+                        const char *doc_id, int page, const char *wanted, struct error *err) {
     struct question question;
     struct owner *owner = corpus_owner_take(corpus, ROLE_VISUAL);
-    bool ok = corpus_ask(&question, arena, owner, query, err);
+    bool ok = corpus_ask(&question, arena, owner, wanted, err);
     if (ok && !fit_page(out, arena, corpus, &question, doc_id, page, err)) {
         ok = false;
         if (strcmp(err->code, "not_found") == 0)
@@ -117,15 +117,17 @@ static bool ask_and_fit(struct explanation *out, struct arena *arena, struct cor
 
 bool corpus_explain(struct explanation *out, struct arena *arena, struct corpus *corpus,
                     const char *doc_id, int page, const char *query, struct error *err) {
-    struct page_row row;
+    struct page_row row = {0};
     memset(out, 0, sizeof *out);
     if (!check_question(query, err) || !find_page(&row, arena, corpus, doc_id, page, err) ||
-        !ask_and_fit(out, arena, corpus, doc_id, page, query, err))
+        !ask_and_fit(out, arena, corpus, doc_id, page, lexical_wanted(arena, query), err))
         return false;
     out->page_width_pt = row.width_pt;
     out->page_height_pt = row.height_pt;
     for (int i = 0; i < out->n_words; i++) {
         struct explained_word *word = &out->words[i];
+        word->start = lexical_wanted_place(query, word->start);
+        word->end = lexical_wanted_place(query, word->end - 1) + 1;
         word->text = arena_strndup(arena, query + word->start, word->end - word->start);
         corpus_patch_boxes(&word->boxes, &word->n_boxes, arena, word->similarities, out->grid_width,
                            out->grid_height, WORD_BOXES);
@@ -135,11 +137,19 @@ bool corpus_explain(struct explanation *out, struct arena *arena, struct corpus 
 
 /* ---- a search's results --------------------------------------------------------------------- */
 
+static bool was_seen(const struct search_result *result) {
+    for (int i = 0; i < result->n_parts; i++) {
+        if (strcmp(result->parts[i].stage, "visual") == 0)
+            return true;
+    }
+    return false;
+}
+
 bool corpus_explain_result(struct search_result *result, struct arena *arena, struct corpus *corpus,
                            const struct question *question, struct error *err) {
     struct explanation explanation;
     struct error why;
-    if (result->n_boxes > 0 || result->page < 1 || question->n_words == 0 ||
+    if (result->n_boxes > 0 || !was_seen(result) || question->n_words == 0 ||
         question->grid_width == 0)
         return true;
     if (!fit_page(&explanation, arena, corpus, question, result->document.doc_id, result->page,

@@ -35,7 +35,8 @@ bool corpus_ask(struct question *out, struct arena *arena, struct owner *owner, 
 
 /* ---- explain.c ---- */
 
-/* Gives a result without boxes those of its page's best patches, where it has such. */
+/* Gives a result of the visual stage that has no boxes those of its page's best patches, where the
+ * index keeps them. */
 bool corpus_explain_result(struct search_result *result, struct arena *arena, struct corpus *corpus,
                            const struct question *question, struct error *err);
 

@@ -276,3 +276,20 @@ char *lexical_wanted(struct arena *arena, const char *text) {
     out[kept] = '\0';
     return whole ? memcpy(out, text, len + 1) : out;
 }
+
+size_t lexical_wanted_place(const char *text, size_t at) {
+    size_t len = strlen(text), kept = 0;
+    bool whole = true;
+    struct span item = {0};
+    for (size_t from = 0; next_item(&item, text, len, from); from = item.end) {
+        whole = whole && !item.excluded;
+        if (item.excluded)
+            continue;
+        if (kept == 0 && from > 0)
+            from = item.begin;
+        if (at < kept + (item.end - from))
+            return from + (at - kept);
+        kept += item.end - from;
+    }
+    return whole && at < len ? at : len;
+}

@@ -203,6 +203,8 @@ int lexical_n_terms(const struct lexical_query *query);
 struct lexical_query *lexical_excluded(struct arena *arena, const struct lexical_query *query);
 /* The text as typed, without -words, -"phrases" and the blanks before: what models are asked. */
 char *lexical_wanted(struct arena *arena, const char *text);
+/* Where in the text typed the byte at `at` of that stands. */
+size_t lexical_wanted_place(const char *text, size_t at);
 
 struct search_filter {
     const char *const *doc_ids; /* NULL: any */

@@ -99,6 +99,14 @@ bool store_list_pages(struct page_row **out, int *n, struct arena *into, struct 
     return true;
 }
 
+char *lexical_wanted(struct arena *into, const char *text) {
+    return arena_strdup(into, text[0] == '-' ? text + 3 : text); /* "-b " in front is left out */
+}
+
+size_t lexical_wanted_place(const char *text, size_t at) {
+    return text[0] == '-' ? at + 3 : at;
+}
+
 /* Page 1: vector v of the item has the value v / 100 on axis 0, 1 on axis 1 at v 5, and -1 behind
  * the patches on all. Page 2 has no vectors; page 3 is kept pooled. */
 bool index_fit(struct index_fit *out, struct arena *into, struct index *index, int space,
@@ -227,6 +235,13 @@ static void test_words(void **state) {
     assert_int_equal(out.words[1].n_boxes, 1);
     expect_box(&out.words[1].boxes[0], 0.25F, 1.F / 3, 0.5F, 2.F / 3); /* patch 5 of 4 × 3 */
     assert_int_equal(out.n_boxes, 1);
+    explain(&out, "-b ab a"); /* what is left out is not asked, and places are those of the query */
+    assert_int_equal(out.n_words, 2);
+    assert_string_equal(out.words[0].text, "ab");
+    assert_int_equal(out.words[0].start, 3);
+    assert_int_equal(out.words[0].end, 5);
+    assert_string_equal(out.words[1].text, "a");
+    expect_near(out.words[0].max, 0.525F);
 }
 
 /* The same question again, by whatever way, is not embedded again; seventeen others push it out. */
@@ -309,19 +324,26 @@ static void test_results(void **state) {
     struct question question;
     struct error err = {0};
     struct doc_box word_box = {0, 0, 1, 1};
-    struct search_result result = {.page = 1};
+    struct search_result result = {.page = 1, .parts = {{.stage = "visual"}}, .n_parts = 1};
+    struct search_result unseen = {.page = 1, .parts = {{.stage = "dense"}}, .n_parts = 1};
     (void)state;
     assert_true(corpus_ask(&question, arena, &owner, "ab b", &err));
     assert_true(corpus_explain_result(&result, arena, &corpus, &question, &err));
     assert_int_equal(result.box_kind, BOXES_PATCHES);
     assert_int_equal(result.n_boxes, 1);
     expect_box(&result.boxes[0], 0.25F, 1.F / 3, 0.5F, 2.F / 3);
+    assert_true(corpus_explain_result(&unseen, arena, &corpus, &question, &err));
+    assert_int_equal(unseen.n_boxes, 0);
     struct search_result words = {.page = 1, .boxes = &word_box, .n_boxes = 1};
+    words.parts[words.n_parts++].stage = "visual";
     assert_true(corpus_explain_result(&words, arena, &corpus, &question, &err));
     assert_int_equal(words.box_kind, BOXES_WORDS);
     assert_ptr_equal(words.boxes, &word_box);
-    for (int page = 0; page <= 3; page += page ? 1 : 2) { /* unknown, no vectors, pooled */
-        struct search_result none = {.page = page};
+    for (int page = 2; page <= 3; page++) { /* no vectors, kept pooled */
+        struct search_result none = result;
+        none.page = page;
+        none.n_boxes = 0;
+        none.box_kind = BOXES_WORDS;
         assert_true(corpus_explain_result(&none, arena, &corpus, &question, &err));
         assert_int_equal(none.n_boxes, 0);
         assert_int_equal(none.box_kind, BOXES_WORDS);

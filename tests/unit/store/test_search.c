@@ -126,8 +126,20 @@ static void what_is_left_out_is_told_apart(void **state) {
         {"-\"open wing", "wing"},
         {"\u00a0-a\u3000b", "b"},
     };
-    for (size_t i = 0; i < BASE_COUNT(cases); i++)
-        assert_string_equal(lexical_wanted(arena, cases[i].text), cases[i].wanted);
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        const char *text = cases[i].text, *wanted = lexical_wanted(arena, text);
+        size_t last = 0;
+        assert_string_equal(wanted, cases[i].wanted);
+        for (size_t at = 0; wanted[at]; at++) { /* each byte stands where it came from */
+            size_t place = lexical_wanted_place(text, at);
+            assert_true(place < strlen(text) && text[place] == wanted[at]);
+            assert_true(at == 0 || place > last);
+            last = place;
+        }
+    }
+    assert_int_equal(lexical_wanted_place("-heron heron", 0), 7);
+    assert_int_equal(lexical_wanted_place("heron -heron", 4), 4);
+    assert_int_equal(lexical_wanted_place("a -b c", 9), 6);
     assert_null(lexical_excluded(arena, lexical_parse(arena, "wing \"a-b\" - c")));
     struct lexical_query *excluded = lexical_excluded(
         arena, lexical_parse(arena, "wing -tails -the -\"fixed gear\" -aero*"));
