@@ -203,8 +203,7 @@ int lexical_n_terms(const struct lexical_query *query);
 struct lexical_query *lexical_excluded(struct arena *arena, const struct lexical_query *query);
 /* The text as typed, without -words, -"phrases" and the blanks before: what models are asked. */
 char *lexical_wanted(struct arena *arena, const char *text);
-/* Where in the text typed the byte at `at` of that stands. */
-size_t lexical_wanted_place(const char *text, size_t at);
+size_t lexical_wanted_place(const char *text, size_t at); /* of a byte of that: where in text */
 
 struct search_filter {
     const char *const *doc_ids; /* NULL: any */
@@ -286,10 +285,9 @@ bool store_pack_vectors(struct store_tx *tx, int space, struct error *err);
 
 /* ---- facts of the folder -------------------------------------------------------------------- */
 
-/* *out is the arena's; NULL: no such key. */
+/* *out is the arena's (NULL: no such key); value NULL: the key goes. */
 bool store_get_meta(char **out, struct arena *arena, struct store *store, const char *key,
                     struct error *err);
-/* value NULL: the key goes. */
 bool store_put_meta(struct store_tx *tx, const char *key, const char *value, struct error *err);
 
 /* ---- upkeep --------------------------------------------------------------------------------- */
