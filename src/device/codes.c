@@ -93,7 +93,7 @@ static size_t up_to(size_t n, size_t multiple) {
 }
 
 struct maxsim_query *cpu_query_new(const float *vectors, int n_query, int dim, unsigned features) {
-    assert(n_query >= 0 && n_query <= CODES_MAX_QUERY && dim > 0 && dim <= CODES_MAX_DIM);
+    assert(n_query >= 0 && n_query <= MAXSIM_MAX_QUERY && dim > 0 && dim <= CODES_MAX_DIM);
     struct maxsim_query *query = mem_alloc(sizeof *query);
     *query = (struct maxsim_query){
         .kernels = kernels_for(features),

@@ -167,7 +167,7 @@ bool device_normalize(struct tensor *out, const struct tensor *in, struct error 
  * Elements have 8, 4, 2 or 1 bits, lowest first. dim is filled up with zeros to CODE_DIM(dim); a
  * last group that n does not fill repeats the last vector. A vector's value is its scale times the
  * levels of its codes; scales are the upper halves of fp32 (bf16), one a vector of every group. */
-enum { CODE_GROUP = 16 };
+enum { CODE_GROUP = 16, CODES_MAX_DIM = 65536, MAXSIM_MAX_QUERY = 4096 };
 #define CODE_DIM(dim) (((dim) + 63) / 64 * 64)
 #define CODE_GROUPS(n) (((n) + CODE_GROUP - 1) / CODE_GROUP)
 size_t codes_bytes(int n, int dim, int bits); /* of the codes of n vectors, without scales */
@@ -182,9 +182,10 @@ struct coded {
     int n, bits;
 };
 
-/* A question's vectors, prepared once: as int8 with a scale each, and as signs. */
+/* A question's vectors, prepared once: as int8 with a scale each, and as signs. One that has an
+ * element which is not finite counts as zero. */
 struct maxsim_query;
-/* vectors[n_query][dim], fp32. NULL only for want of memory. */
+/* vectors[n_query][dim], fp32; within the limits above. NULL only for want of memory. */
 struct maxsim_query *maxsim_query_new(const float *vectors, int n_query, int dim);
 void maxsim_query_free(struct maxsim_query *query); /* NULL is fine */
 /* scores[i]: MaxSim (ColBERT, Khattab & Zaharia 2020, section 3.2) of item i: the sum over the

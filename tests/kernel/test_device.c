@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -600,6 +601,25 @@ static void test_together(void **state) {
     free(matrix.values);
 }
 
+/* ---- work on the device's threads ---- */
+
+enum { N_PARTS = 500 };
+
+static void take_part(void *ctx, int i, int thread) {
+    atomic_int *done = ctx;
+    assert_true(thread >= 0 && thread < 3);
+    atomic_fetch_add(&done[i], 1);
+}
+
+static void test_run(void **state) {
+    (void)state;
+    atomic_int done[N_PARTS] = {0};
+    for (int n = 0; n <= N_PARTS; n += 100)
+        device_run(device, n, take_part, done);
+    for (int i = 0; i < N_PARTS; i++)
+        assert_int_equal(atomic_load(&done[i]), N_PARTS / 100 - i / 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
@@ -617,6 +637,7 @@ int main(void) {
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_together),
+        cmocka_unit_test(test_run),
     };
     struct error err;
     if (!device_open(&device, "cpu", 3, &err)) {

@@ -9,8 +9,6 @@
 #include "device/cpu/cpu.h"
 
 enum {
-    CODES_MAX_QUERY = 4096, /* vectors of a question */
-    CODES_MAX_DIM = 65536,
     CODES_BLOCK = 48,       /* question vectors that one call of a kernel takes at most */
     CODES_STACK_DIM = 1024, /* groups are decoded into memory of the heap above this */
     CODES_AHEAD = 4,        /* groups, but no more than */

@@ -10,20 +10,32 @@
 
 typedef int32_t tile_sums[ROWS][CODE_GROUP];
 
+struct pair {
+    const int8_t *codes[2], *ahead[2]; /* ahead: what is fetched meanwhile */
+    __m512 scales[2];
+};
+
+INLINE void fetch(const int8_t *from, int n_lines) {
+    for (int i = 0; i < n_lines; i++)
+        _mm_prefetch((const char *)from + i * 64, _MM_HINT_T0);
+}
+
 /* Tiles 0 to 3 are the sums of first rows and first group, first and second, second and first,
  * second and second; 4 and 5 the question, 6 and 7 the codes. */
 static void multiply_two(tile_sums sums[4], const uint8_t *first, const uint8_t *second,
-                         const int8_t *const codes[2], int n_units) {
+                         const struct pair *pair, int n_units) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     for (size_t unit = 0; unit < (size_t)n_units; unit++) {
         _tile_loadd(4, first + unit * TILE, 64);
-        _tile_loadd(6, codes[0] + unit * TILE, 64);
+        _tile_loadd(6, pair->codes[0] + unit * TILE, 64);
         _tile_dpbssd(0, 4, 6);
-        _tile_loadd(7, codes[1] + unit * TILE, 64);
+        fetch(pair->ahead[0] + unit * TILE, 16);
+        _tile_loadd(7, pair->codes[1] + unit * TILE, 64);
         _tile_dpbssd(1, 4, 7);
+        fetch(pair->ahead[1] + unit * TILE, 16);
         _tile_loadd(5, second + unit * TILE, 64);
         _tile_dpbssd(2, 5, 6);
         _tile_dpbssd(3, 5, 7);
@@ -34,28 +46,31 @@ static void multiply_two(tile_sums sums[4], const uint8_t *first, const uint8_t 
     _tile_stored(3, sums[3], 64);
 }
 
-static void multiply_one(tile_sums sums[2], const uint8_t *rows, const int8_t *const codes[2],
+static void multiply_one(tile_sums sums[2], const uint8_t *rows, const struct pair *pair,
                          int n_units) {
     _tile_zero(0);
     _tile_zero(1);
     for (size_t unit = 0; unit < (size_t)n_units; unit++) {
         _tile_loadd(4, rows + unit * TILE, 64);
-        _tile_loadd(6, codes[0] + unit * TILE, 64);
+        _tile_loadd(6, pair->codes[0] + unit * TILE, 64);
         _tile_dpbssd(0, 4, 6);
-        _tile_loadd(7, codes[1] + unit * TILE, 64);
+        fetch(pair->ahead[0] + unit * TILE, 16);
+        _tile_loadd(7, pair->codes[1] + unit * TILE, 64);
         _tile_dpbssd(1, 4, 7);
+        fetch(pair->ahead[1] + unit * TILE, 16);
     }
     _tile_stored(0, sums[0], 64);
     _tile_stored(1, sums[1], 64);
 }
 
-INLINE void raise(code_lanes *lanes, tile_sums sums[2], const __m512 scales[2], int n) {
-    __asm__ volatile("" ::
-                         : "memory"); /* stores of tiles do not tell the compiler that they write */
+INLINE void raise(code_lanes *lanes, tile_sums sums[2], const struct pair *pair, int n) {
+    /* Stores of tiles do not tell the compiler that they write. */
+    __asm__ volatile("" ::: "memory");
     for (int q = 0; q < n; q++) {
-        __m512 first = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums[0][q])), scales[0]);
+        __m512 first = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums[0][q])),
+                                     pair->scales[0]);
         __m512 second = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums[1][q])),
-                                      scales[1]);
+                                      pair->scales[1]);
         __m512 best = _mm512_max_ps(first, _mm512_loadu_ps(lanes[q]));
         _mm512_storeu_ps(lanes[q], _mm512_max_ps(second, best));
     }
@@ -70,28 +85,28 @@ static void lanes(code_lanes *best, const struct maxsim_query *query, int first,
     const uint8_t *packed = query->packed + (size_t)(first / ROWS) * rows_bytes;
     alignas(64) tile_sums sums[4];
     for (int g = 0; g < groups->n; g += 2) {
-        const int8_t *codes[2];
-        __m512 scales[2];
+        struct pair pair;
         for (int i = 0; i < 2; i++) {
             size_t group = (size_t)(g + i < groups->n ? g + i : g);
             const uint8_t *ahead = code_groups_ahead(groups, (int)group, group_bytes);
-            codes[i] = decode(decoded + (size_t)i * (size_t)n_steps * 64,
-                              groups->codes + group * group_bytes, ahead, n_steps, groups->bits);
-            for (size_t at = 0; groups->bits == 8 && at < group_bytes; at += 64)
-                _mm_prefetch((const char *)ahead + at, _MM_HINT_T0);
-            scales[i] = scales_of(groups->scales + group * CODE_GROUP);
+            pair.codes[i] = decode(decoded + (size_t)i * (size_t)n_steps * 64,
+                                   groups->codes + group * group_bytes, ahead, n_steps,
+                                   groups->bits);
+            pair.ahead[i] = groups->bits == 8 ? (const int8_t *)ahead : pair.codes[i];
+            pair.scales[i] = scales_of(groups->scales + group * CODE_GROUP);
         }
-        __asm__ volatile("" ::: "memory"); /* loads of tiles do not tell that they read */
+        /* Nor do loads tell that they read what was decoded. */
+        __asm__ volatile("" ::: "memory");
         for (int q = 0; q < n; q += 2 * ROWS) {
             const uint8_t *rows = packed + (size_t)(q / ROWS) * rows_bytes;
             int left = n - q;
             if (left > ROWS) {
-                multiply_two(sums, rows, rows + rows_bytes, codes, n_units);
-                raise(best + q, sums, scales, ROWS);
-                raise(best + q + ROWS, sums + 2, scales, left < 2 * ROWS ? left - ROWS : ROWS);
+                multiply_two(sums, rows, rows + rows_bytes, &pair, n_units);
+                raise(best + q, sums, &pair, ROWS);
+                raise(best + q + ROWS, sums + 2, &pair, left < 2 * ROWS ? left - ROWS : ROWS);
             } else {
-                multiply_one(sums, rows, codes, n_units);
-                raise(best + q, sums, scales, left);
+                multiply_one(sums, rows, &pair, n_units);
+                raise(best + q, sums, &pair, left);
             }
         }
     }

@@ -37,24 +37,29 @@ INLINE __m256i decode_half(const uint8_t *codes, __m256i levels, int bits) {
     return _mm256_shuffle_epi8(levels, x);
 }
 
-INLINE void decode_bits(int8_t *out, const uint8_t *codes, int n_steps, int bits) {
+INLINE void decode_bits(int8_t *out, const uint8_t *codes, const uint8_t *ahead, int n_steps,
+                        int bits) {
     uint8_t table[16] = {0};
     memcpy(table, codes_levels(bits), (size_t)1 << bits);
     __m256i levels = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
-    for (int half = 0; half < n_steps * 2; half++)
+    for (int half = 0; half < n_steps * 2; half++) {
         _mm256_storeu_si256((__m256i *)(out + half * 32),
                             decode_half(codes + half * 4 * bits, levels, bits));
+        _mm_prefetch((const char *)ahead + half * 4 * bits, _MM_HINT_T0);
+    }
 }
 
-static const int8_t *decode(int8_t *out, const uint8_t *codes, int n_steps, int bits) {
+/* A group; ahead: the codes that are fetched meanwhile. 8 bits stay where they lie. */
+static const int8_t *decode(int8_t *out, const uint8_t *codes, const uint8_t *ahead, int n_steps,
+                            int bits) {
     if (bits == 8)
         return (const int8_t *)codes;
     if (bits == 4)
-        decode_bits(out, codes, n_steps, 4);
+        decode_bits(out, codes, ahead, n_steps, 4);
     else if (bits == 2)
-        decode_bits(out, codes, n_steps, 2);
+        decode_bits(out, codes, ahead, n_steps, 2);
     else
-        decode_bits(out, codes, n_steps, 1);
+        decode_bits(out, codes, ahead, n_steps, 1);
     return out;
 }
 
@@ -86,15 +91,17 @@ INLINE void raise(float *lanes, __m256i sum, const uint16_t *scales) {
     _mm256_storeu_ps(lanes, _mm256_max_ps(value, _mm256_loadu_ps(lanes)));
 }
 
-/* packed: QUERIES question vectors, a step of four dimensions after another. */
+/* packed: QUERIES question vectors, a step of four dimensions after another. ahead: as many bytes
+ * as codes, which are fetched meanwhile. */
 INLINE void multiply(code_lanes *lanes, const uint8_t *packed, const int8_t *codes,
-                     const uint16_t *scales, int n_steps) {
+                     const int8_t *ahead, const uint16_t *scales, int n_steps) {
     __m256i sum[QUERIES][2];
     UNROLLED
     for (int q = 0; q < QUERIES; q++)
         sum[q][0] = sum[q][1] = _mm256_setzero_si256();
     for (int step = 0; step < n_steps; step++, codes += 64, packed += QUERIES * STEP_BYTES) {
         __m256i low = load(codes), high = load(codes + 32);
+        _mm_prefetch((const char *)ahead + step * 64, _MM_HINT_T0);
         __m256i low_even = even_of(low), low_odd = odd_of(low);
         __m256i high_even = even_of(high), high_odd = odd_of(high);
         UNROLLED
@@ -118,12 +125,15 @@ static void lanes(code_lanes *best, const struct maxsim_query *query, int first,
                   const struct code_groups *groups, int8_t *decoded) {
     const int n_steps = query->code_dim / 4;
     const size_t vector_bytes = (size_t)n_steps * STEP_BYTES;
+    const size_t group_bytes = code_group_bytes(query->code_dim, groups->bits);
     const uint8_t *packed = query->packed + (size_t)first * vector_bytes;
     for (int g = 0; g < groups->n; g++) {
-        size_t at = (size_t)g * code_group_bytes(query->code_dim, groups->bits);
-        const int8_t *codes = decode(decoded, groups->codes + at, n_steps, groups->bits);
+        const uint8_t *ahead = code_groups_ahead(groups, g, group_bytes);
+        const int8_t *codes = decode(decoded, groups->codes + (size_t)g * group_bytes, ahead,
+                                     n_steps, groups->bits);
+        const int8_t *next = groups->bits == 8 ? (const int8_t *)ahead : codes;
         for (int q = 0; q < n; q += QUERIES)
-            multiply(best + q, packed + (size_t)q * vector_bytes, codes,
+            multiply(best + q, packed + (size_t)q * vector_bytes, codes, next,
                      groups->scales + (size_t)g * CODE_GROUP, n_steps);
     }
 }

@@ -9,10 +9,14 @@ static void lanes(code_lanes *best, const struct maxsim_query *query, int first,
                   const struct code_groups *groups, int8_t *decoded) {
     const int n_steps = query->code_dim / 4;
     const size_t row_bytes = (size_t)query->code_dim;
+    const size_t group_bytes = code_group_bytes(query->code_dim, groups->bits);
     const int8_t *rows = query->rows + (size_t)first * row_bytes;
     for (int g = 0; g < groups->n; g++) {
-        size_t at = (size_t)g * code_group_bytes(query->code_dim, groups->bits);
-        const int8_t *codes = decode(decoded, groups->codes + at, n_steps, groups->bits);
+        const uint8_t *ahead = code_groups_ahead(groups, g, group_bytes);
+        for (size_t line = 0; line < group_bytes && line < CODES_AHEAD_BYTES; line += 64)
+            __builtin_prefetch(ahead + line);
+        const int8_t *codes = decode(decoded, groups->codes + (size_t)g * group_bytes, n_steps,
+                                     groups->bits);
         const uint16_t *scales = groups->scales + (size_t)g * CODE_GROUP;
         int q = 0;
         for (; q + QUERIES <= n; q += QUERIES)
