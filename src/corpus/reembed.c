@@ -16,6 +16,7 @@
 #define LOOK_MS 100
 
 struct again {
+    bool lacked; /* there was something to embed */
     struct corpus *corpus;
     struct queue_job *job;
     const struct job_row *row;
@@ -145,7 +146,7 @@ static bool commit(struct again *in, struct error *err) {
         return false;
     }
     bool ok = store_commit(tx, err);
-    if (ok)
+    if (ok && in->lacked)
         fault_point("reembedded");
     if (ok && later)
         queue_wake(in->corpus->queue);
@@ -195,7 +196,8 @@ static bool embed_stored(bool *read, struct again *in, struct error *err) {
         corpus_targets_give(&targets);
         return false;
     }
-    if (targets.n == 0)
+    in->lacked = targets.n > 0;
+    if (!in->lacked)
         return commit(in, err);
     in->vectors = corpus_vectors_new(in->corpus, in->job, &targets, false);
     if (corpus_vectors_has(in->vectors, ROLE_VISUAL) && !has_pictures(in)) {
@@ -217,7 +219,9 @@ bool corpus_reembed(struct corpus *corpus, struct queue_job *job, struct error *
     double seconds = (double)(time_mono_ms() - begun_ms) / 1000;
     if (!ok && queue_job_cancelled(job))
         error_set_code(err, ERROR_CONFLICT, "cancelled", "the job was cancelled");
-    if (ok && !read)
+    if (ok && !in.lacked)
+        log_debug("Nothing of %s lacks vectors", in.row->filename);
+    else if (ok && !read)
         log_info("Embedded again: %s (%d pages, %.1fs, %.1f pages/s)", in.row->filename,
                  in.document.n_pages, seconds, seconds > 0 ? in.document.n_pages / seconds : 0);
     else if (!ok && err->kind == ERROR_CONFLICT)
