@@ -265,7 +265,8 @@ static bool embed_batch(struct embedding_call *e, int from, int *n, struct error
         n_loaded++;
     }
     *n = n_loaded;
-    ok = ok && corpus_embed(embeddings, arena, api->corpus, e->role, inputs, *n, err);
+    ok = ok &&
+         corpus_embed(embeddings, arena, api->corpus, e->role, e->facts.space, inputs, *n, err);
     for (int i = 0; i < n_loaded; i++) {
         mem_free(pixels[i]);
         if (ok)

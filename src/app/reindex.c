@@ -119,8 +119,7 @@ static bool begin(json_t **state, struct reindexing *r, bool all, const char *mo
                              name ? json_string(utf8_clean(arena, name, strlen(name)))
                                   : json_null());
     arena_free(arena);
-    bool ok = (!r->session.corpus || corpus_start(r->session.corpus, err)) &&
-              session_call(state, &r->session, "POST", "/reindex", body, err);
+    bool ok = session_call(state, &r->session, "POST", "/reindex", body, err);
     json_decref(body);
     return ok;
 }
@@ -141,7 +140,8 @@ int command_reindex(const struct command *self, int argc, char **argv, struct se
     r.told_ms = time_mono_ms();
     json_t *state = NULL;
     struct error err;
-    bool ok = session_open(&r.session, settings, &err);
+    bool ok = session_open(&r.session, settings, &err) &&
+              (!r.session.corpus || corpus_start(r.session.corpus, &err));
     if (ok && cancel)
         ok = session_call(&state, &r.session, "POST", "/reindex/cancel", NULL, &err);
     else if (ok)

@@ -130,10 +130,12 @@ int64_t corpus_without_vectors(struct corpus *corpus, enum model_role role);
 bool corpus_refuse(enum model_state state, const char *what, const char *reason, struct error *err);
 void corpus_device(struct device_info *out, struct corpus *corpus);
 struct index *corpus_index(struct corpus *corpus);
-/* By the model's owner, in batches of its size. ERROR_DEVICE model_not_installed, model_failed;
- * ERROR_BUSY model_loading. Values are the arena's. */
+/* By the model's owner, in batches of its size. space: the one that the vectors must be of, NULL:
+ * whichever is in use. ERROR_DEVICE model_not_installed, model_failed; ERROR_BUSY model_loading,
+ * model_changed. Values are the arena's. */
 bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *corpus,
-                  enum model_role role, const struct model_input *inputs, int n, struct error *err);
+                  enum model_role role, const char *space, const struct model_input *inputs, int n,
+                  struct error *err);
 
 /* ---- embedding again ------------------------------------------------------------------------ */
 
@@ -155,7 +157,7 @@ struct reindex_facts {
     const char *space;   /* that is being filled; "" not known, or several */
     const char *outcome; /* "completed", "cancelled", "failed"; "" none yet */
     const char *error_code, *error_text;
-    const char *note; /* "" or what it waits for, or what a person should know */
+    const char *note;                  /* "" or what it waits for, or what a person should know */
     int64_t n_done, n_total, n_failed; /* documents */
     int64_t n_pages;                   /* done by this run */
     double pages_per_second;

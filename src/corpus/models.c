@@ -461,11 +461,22 @@ void corpus_models_close(struct corpus *corpus) {
     device_close(corpus->device);
 }
 
+/* Is it still the model that the caller has been told of? */
+static bool check_space(struct owner *owner, const char *space, struct error *err) {
+    enum model_state state;
+    if (!space || !corpus_owner_settled(&state, owner) || state != MODEL_READY ||
+        strcmp(model_info(owner->model)->space, space) == 0)
+        return true;
+    return error_set_code(err, ERROR_BUSY, "model_changed", "the %s model in use is now %.150s",
+                          owner->what, owner->name);
+}
+
 bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *corpus,
-                  enum model_role role, const struct model_input *inputs, int n,
+                  enum model_role role, const char *space, const struct model_input *inputs, int n,
                   struct error *err) {
     struct owner *owner = corpus_owner_take(corpus, role);
-    bool ok = corpus_owner_embed(out, arena, owner, inputs, n, err);
+    bool ok = check_space(owner, space, err) &&
+              corpus_owner_embed(out, arena, owner, inputs, n, err);
     corpus_owner_give(owner);
     return ok;
 }
