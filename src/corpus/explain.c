@@ -7,6 +7,7 @@
  * and of pads, which stand for no word, take no part. */
 #include "corpus/explain.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define WORD_BOXES 3
@@ -18,6 +19,7 @@
  * n_patches are the patches'. */
 static void fill_word(struct explained_word *out, struct arena *arena, const struct index_fit *fit,
                       const struct model_word *word, int n_patches) {
+    assert(word->first >= 0 && word->n > 0 && word->first + word->n <= fit->n_query);
     out->start = word->start;
     out->end = word->end;
     out->similarities = arena_alloc(arena, (size_t)n_patches * sizeof *out->similarities);
