@@ -335,6 +335,8 @@ def test_search_highlights_count_code_points(server):
     ({"query": "a", "n_results": 0}, 400), ({"query": "a", "n_results": 101}, 400),
     ({"query": "a", "n_results": 2.5}, 400), ({"query": "a", "search_mode": "best"}, 400),
     ({"query": "a", "filters": {"colour": "red"}}, 400), ({"query": "a", "filters": "x"}, 400),
+    ({"query": "a", "exact": True}, 200), ({"query": "a", "exact": None}, 200),
+    ({"query": "a", "exact": "yes"}, 400), ({"query": "a", "exact": 1}, 400),
     ({"query": "a", "search_mode": "visual"}, 503), ({"query": "a", "search_mode": "text"}, 200),
     ({"query": '"((* NEAR AND OR NOT -:^ \' ""'}, 200), ({"query": "\u0000\u0007"}, 400),
     ({"query": "  "}, 200), ({"query": "東京"}, 200), ({"query": "-pelicans"}, 200),

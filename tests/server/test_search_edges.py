@@ -1,8 +1,12 @@
 """Questions at the edge: of stop words, too long, without letters, with nothing but words to leave
 out, over an empty index; words left out in every mode."""
 
+import json
+import subprocess
+
 import pytest
 
+from running import PROGRAM, SLOW
 from test_embedding_pipeline import models, search, serve, text_of, wait_models  # noqa: F401
 
 MODES = ("hybrid", "text", "lexical", "visual")
@@ -135,3 +139,19 @@ def test_an_empty_index_answers(serve):  # noqa: F811
             assert reply["results"] == [] and reply["total_results"] == 0
             assert not any("unavailable" in stage or stage.get("note", "").endswith("model")
                            for stage in reply["stages"].values())
+
+
+def test_the_command_says_what_a_stage_says(both):
+    def run(*arguments):
+        done = subprocess.run([PROGRAM, "search", *arguments], env=both.env, capture_output=True,
+                              text=True, timeout=60 * SLOW)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    said = run("--mode", "text", EDGES["chinese"]).stderr
+    assert "in the dense stage: the question was cut at " in said and "reindex" not in said
+    said = run("--", "-heron").stderr
+    assert "0 results" in said and "the question has only words to leave out" in said
+    exact = json.loads(run("--exact", "--json", "violin").stdout)
+    assert exact["results"] == json.loads(run("--json", "violin").stdout)["results"]
+    assert "stage" not in run("--exact", "violin").stderr
