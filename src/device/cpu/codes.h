@@ -1,8 +1,9 @@
 /* MaxSim over codes and over signs, inside: a question as the kernels have it, and their table.
  *
  * Products are int8 by int8, summed in int32, and no sum leaves its range: 127 * 128 * 65536 is
- * below 2^31. A sum is turned to fp32, times the vector's scale; a largest one times the
- * question's. All of that is the same in every instruction set, to the last bit. */
+ * below 2^31, and so is 127 * 255 * 65536 where codes are taken as unsigned. A sum is turned to
+ * fp32, times the vector's scale; a largest one times the question's. All of that is the same in
+ * every instruction set, to the last bit. */
 #ifndef DOCUSEARCH_DEVICE_CPU_CODES_H
 #define DOCUSEARCH_DEVICE_CPU_CODES_H
 
@@ -67,7 +68,6 @@ struct maxsim_query {
 /* maxsim_query_new with the kernels that these features allow. */
 struct maxsim_query *cpu_query_new(const float *vectors, int n_query, int dim, unsigned features);
 
-/* The product of bits 8 is where the codes lie; others are decoded to int8 first. */
 static inline size_t code_group_bytes(int code_dim, int bits) {
     return (size_t)code_dim * CODE_GROUP * (size_t)bits / 8;
 }

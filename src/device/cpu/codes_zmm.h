@@ -3,10 +3,9 @@
  *
  * Four elements of a question vector are broadcast once for both groups, so the load ports carry 14
  * loads for 24 multiplications, and a group's codes stay in the first cache while the question goes
- * past them. A file that includes this is compiled for
- * AVX-512 and says how a step of four dimensions is multiplied: STEP_BYTES of a question vector,
- * step_codes, step_query, and what makes and
- * multiplies them. */
+ * past them. A file that includes this is compiled for AVX-512 and says how a step of four
+ * dimensions is multiplied: STEP_BYTES of a question vector, step_codes, step_query, and the
+ * functions that make and multiply them. */
 #ifndef DOCUSEARCH_DEVICE_CPU_CODES_ZMM_H
 #define DOCUSEARCH_DEVICE_CPU_CODES_ZMM_H
 
@@ -18,7 +17,7 @@
 /* ---- products -------------------------------------------------------------------------------- */
 
 struct pair {
-    const int8_t *codes[2], *ahead[2];
+    const int8_t *codes[2], *ahead[2]; /* ahead: what is fetched meanwhile */
     __m512 scales[2];
 };
 
