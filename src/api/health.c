@@ -62,7 +62,7 @@ static json_t *spaces_json(struct call *call) {
                                              json_text_of(space->name), "dim", space->dim, "late",
                                              space->late, "items", (json_int_t)space->n_items,
                                              "vectors", (json_int_t)space->n_vectors, "bytes",
-                                             (json_int_t)space->bytes, "dead_bytes",
+                                             (json_int_t)space->file_bytes, "dead_bytes",
                                              (json_int_t)space->dead_bytes));
     }
     return out;
@@ -195,7 +195,7 @@ static void vector_metrics(struct call *call) {
     if (!index_spaces(&spaces, &n, call->arena, corpus_index(call->api->corpus), &err))
         n = 0;
     for (int i = 0; i < n; i++) {
-        bytes += (double)spaces[i].bytes;
+        bytes += (double)spaces[i].file_bytes;
         vectors += (double)spaces[i].n_vectors;
     }
     metric_set("docusearch_index_bytes", NULL, "Vectors on disk.", bytes);

@@ -15,8 +15,8 @@ bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err) {
 
 bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus->started = true;
-    return corpus_models_start(corpus, err) && queue_start(corpus->queue, err) &&
-           corpus_reindex_start(corpus, err);
+    return index_start(corpus->index, err) && corpus_models_start(corpus, err) &&
+           queue_start(corpus->queue, err) && corpus_reindex_start(corpus, err);
 }
 
 void corpus_stop(struct corpus *corpus) {
@@ -139,6 +139,16 @@ bool corpus_takes_name(const struct corpus *corpus, const char *filename) {
     return false;
 }
 
+static bool open_index(struct corpus *corpus, struct error *err) {
+    const struct settings *settings = corpus->settings;
+    const struct index_settings how = {.pool_factor = settings->index_pool_factor,
+                                       .code_bits = settings->index_code_bits,
+                                       .keep_full = settings->index_full_vectors,
+                                       .recall = settings->search_recall,
+                                       .device = corpus->device};
+    return index_open(&corpus->index, corpus->store, settings->data_dir, &how, err);
+}
+
 bool corpus_open(struct corpus **out, char **holder_url, const struct settings *settings,
                  struct error *err) {
     struct corpus *corpus = mem_alloc(sizeof *corpus);
@@ -159,7 +169,7 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         goto fail;
     if (n_lost > 0)
         log_warn("%d documents have lost their original and are marked failed", n_lost);
-    if (!index_open(&corpus->index, corpus->store, settings->data_dir, err) ||
+    if (!corpus_device_open(corpus, err) || !open_index(corpus, err) ||
         !corpus_models_open(corpus, err) ||
         !read_pool_open(&corpus->readers, settings, settings->n_workers,
                         store_tmp_dir(corpus->store), err) ||

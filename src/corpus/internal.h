@@ -59,7 +59,8 @@ bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *
 void corpus_drop_unnamed(struct corpus *corpus, const char *doc_id);
 
 /* models.c: the device and the owners of the models. */
-bool corpus_models_open(struct corpus *corpus, struct error *err);
+bool corpus_device_open(struct corpus *corpus, struct error *err);
+bool corpus_models_open(struct corpus *corpus, struct error *err); /* after device and index */
 bool corpus_models_start(struct corpus *corpus, struct error *err);
 void corpus_models_stop(struct corpus *corpus);
 /* How the space of the role's model covers the documents, a second old at most; nothing at all

@@ -375,7 +375,7 @@ void corpus_models_switched(struct corpus *corpus, struct owner *const back[CORP
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
-static bool open_device(struct corpus *corpus, struct error *err) {
+bool corpus_device_open(struct corpus *corpus, struct error *err) {
     const struct settings *settings = corpus->settings;
     struct error why;
     if (device_open(&corpus->device, settings->device, 0, &why))
@@ -390,8 +390,6 @@ static bool open_device(struct corpus *corpus, struct error *err) {
 
 bool corpus_models_open(struct corpus *corpus, struct error *err) {
     const char *name;
-    if (!open_device(corpus, err))
-        return false;
     struct arena *arena = arena_new(0);
     bool ok = choose(&name, arena, corpus, ROLE_VISUAL, err);
     if (ok) {

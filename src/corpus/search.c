@@ -144,8 +144,10 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
                          enum model_role role, struct error *err) {
     const struct embedding *question;
     struct index_hit *found;
-    int64_t n_scored;
-    int space;
+    struct index_effort effort;
+    struct index_query query = {.kind = role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK,
+                                .filter = &s->request->filter,
+                                .exact = s->request->exact};
     struct owner *owner = s->owners[role];
     int n_wanted = n_candidates(s) * (s->excluded ? EXCLUDED_FACTOR : 1);
     if (!ask_model(&question, s, role, err))
@@ -158,12 +160,13 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
         add_note(stage, s->arena,
                  arena_printf(s->arena, "the question was cut at %d tokens", question->n_tokens));
     lock_take(&owner->lock);
-    space = owner->space;
+    query.space = owner->space;
     lock_drop(&owner->lock);
-    if (!index_search(&found, &out->n, &n_scored, s->arena, s->corpus->index, space,
-                      role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK, question->values, question->n,
-                      &s->request->filter, n_wanted, err) ||
-        !check_cover(stage, s, role, n_scored, err))
+    query.vectors = question->values;
+    query.n_vectors = question->n;
+    query.limit = n_wanted;
+    if (!index_search(&found, &out->n, &effort, s->arena, s->corpus->index, &query, err) ||
+        !check_cover(stage, s, role, effort.n_scanned + effort.n_pooled + effort.n_full, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
     for (int i = 0; i < out->n; i++) {

@@ -28,6 +28,8 @@
 
 #include "index/index.h"
 
+#include <stdatomic.h>
+
 struct slot {
     uint64_t id;     /* 0: empty */
     uint64_t offset; /* of the record; 0: none */
@@ -65,27 +67,57 @@ void pooling_cut(float *out, const struct pooling *pooling, int n_out); /* 1..n 
 void pooling_free(struct pooling *pooling);
 
 /* An open segment. Immutable but for its tail: slots that a view counts never change. */
+struct index_space;
 struct segment {
     struct shape shape;
     const uint8_t *map; /* SEGMENT_SPAN bytes, of which the written are readable */
     const struct slot *slots;
     const uint8_t *scan; /* slot i's scan code at i * shape_scan_bytes */
-    /* … the storage's own */
+
+    /* The storage's own. */
+    struct index_space *space;
+    int sequence, fd, capacity; /* capacity: slots */
+    char name[24];              /* "000003.seg" */
+    uint64_t scan_offset, data_offset;
+    size_t scan_bytes;
+    uint64_t *ids; /* a slot; of an empty or unreadable one that of the slot before: they ascend */
+    _Atomic uint64_t *checked[3]; /* by enum item_part, a bit a slot */
+    int n_unreadable;             /* slots, as it was opened */
+    bool finished;                /* it has its name */
+    struct lock syncing;          /* LOCK_READ, over n_synced, allocated and the calls for them */
+    uint64_t n_synced, allocated; /* of n_written; bytes of the file */
+    _Atomic uint64_t n_written;
+    /* Under the index's lock: */
+    int n_used;    /* slots that were given out */
+    uint64_t end;  /* of the records that were given out */
+    int n_pending; /* slots of writers that have neither committed nor given up */
+    int refs;      /* of views */
+    bool dead;     /* its file goes with it */
+    struct segment *next_grave;
+};
+/* The bits of a part, which views share until one changes them. */
+struct live {
+    int refs;
+    int n_items;
+    int64_t n_vectors, pooled_bytes, full_bytes;
+    uint64_t end; /* of the records of those that ever were live */
+    uint64_t *bits[2];
 };
 /* One segment in a view: its first n_slots slots count; live[kind] has a bit a slot. */
 struct view_part {
     struct segment *segment;
     int n_slots;
     const uint64_t *live[2];
+    struct live *own; /* the storage's own: whose bits they are */
 };
 struct view {
     int n_parts;
     struct view_part *parts; /* ascending by ids */
-    /* … references */
+    int refs;                /* under the index's lock */
 };
 /* segment.c: true when the slot's part has been checked since the start, or is found whole now;
- * false: damaged (reported once; the caller passes the item over). */
-enum item_part { PART_SCAN, PART_POOLED, PART_FULL };
+ * false: damaged (reported once; the caller passes the item over). Any thread. */
+enum item_part { PART_SCAN, PART_POOLED, PART_FULL, PART_SLOT };
 bool segment_check(struct segment *segment, int slot, enum item_part part);
 
 /* search.c: the best of a view. allowed: NULL, or for each part of the view a bitmap of slots. */

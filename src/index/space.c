@@ -1,358 +1,612 @@
-/* A space's file: made, checked against the rows that name its bytes, rewritten without its dead.
+/* A space's views, and its opening: the rows of the store against the slots of its segments.
  *
  * Invariants:
- *  1. A file under its final name has a whole header.
- *  2. The rows decide which generation is the file: a rewriting writes the next generation beside,
- *     syncs it, and moves the rows and the number in one transaction. What no row names goes. */
+ *  1. A view is never changed once it is a space's newest; what changes is copied. Views share
+ *     segments and bits, both counted under the index's lock.
+ *  2. A slot is live when a row has its id, its segment is the newest that has it, and nothing of
+ * it was found damaged. Live slots are whole and synced.
+ *  3. Every segment that is open for appending is in the newest view. */
 #include "index/internal.h"
 
+#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC "DSVEC\0\0\1"
-#define MAX_NAMED 10
-#define COPY_BYTES ((size_t)1 << 20)
+#define WORDS(slots) (((size_t)(slots) + 63) / 64)
 
-int64_t index_rewrite_bytes = INT64_C(64) << 20;
+/* ---- views ---------------------------------------------------------------------------------- */
 
-char *index_file_name(const struct index *index, int number, int generation) {
-    return mem_printf("%s/%d-%d.f32", index->dir, number, generation);
+struct live *live_new(const struct segment *segment) {
+    size_t words = WORDS(segment->capacity);
+    struct live *live = mem_alloc(sizeof *live + 2 * words * sizeof(uint64_t));
+    live->refs = 1;
+    live->end = segment->data_offset;
+    live->bits[0] = (uint64_t *)(void *)(live + 1);
+    live->bits[1] = live->bits[0] + words;
+    return live;
 }
 
-bool index_write_at(int fd, const void *data, size_t len, int64_t offset, const char *what,
-                    struct error *err) {
-    const char *at = data;
-    while (len > 0) {
-        ssize_t n = pwrite(fd, at, len, offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return error_set_errno(err, n < 0 ? errno : EIO, "%s", what);
-        at += n;
-        len -= (size_t)n;
-        offset += n;
+static struct live *live_copy(const struct live *from, const struct segment *segment) {
+    struct live *live = live_new(segment);
+    size_t bytes = WORDS(segment->capacity) * sizeof(uint64_t);
+    live->n_items = from->n_items;
+    live->n_vectors = from->n_vectors;
+    live->pooled_bytes = from->pooled_bytes;
+    live->full_bytes = from->full_bytes;
+    live->end = from->end;
+    for (int kind = 0; kind < 2; kind++)
+        memcpy(live->bits[kind], from->bits[kind], bytes);
+    return live;
+}
+
+void live_put(struct live *live, const struct segment *segment, int slot,
+              const struct slot *facts) {
+    size_t pooled = shape_pooled_bytes(&segment->shape, (int)facts->n);
+    size_t full = shape_full_bytes(&segment->shape, (int)facts->n);
+    live->bits[facts->kind][slot / 64] |= (uint64_t)1 << (slot % 64);
+    live->n_items++;
+    live->n_vectors += facts->n;
+    live->pooled_bytes += (int64_t)pooled;
+    live->full_bytes += (int64_t)full;
+    if (pooled + full > 0 && facts->offset + pooled + full > live->end)
+        live->end = facts->offset + pooled + full;
+}
+
+void live_take(struct live *live, const struct segment *segment, int slot) {
+    struct slot facts;
+    for (int kind = 0; kind < 2; kind++)
+        live->bits[kind][slot / 64] &= ~((uint64_t)1 << (slot % 64));
+    live->n_items--;
+    /* Of a slot that has since been damaged the sums keep its share. */
+    if (!segment_slot(&facts, segment, slot))
+        return;
+    live->n_vectors -= facts.n;
+    live->pooled_bytes -= (int64_t)shape_pooled_bytes(&segment->shape, (int)facts.n);
+    live->full_bytes -= (int64_t)shape_full_bytes(&segment->shape, (int)facts.n);
+}
+
+bool part_has(const struct view_part *part, int kind, int slot) {
+    return part->live[kind][slot / 64] >> (slot % 64) & 1;
+}
+
+static void set_bits(struct view_part *part, struct live *live) {
+    part->own = live;
+    part->live[0] = live->bits[0];
+    part->live[1] = live->bits[1];
+}
+
+static struct view *view_new(int n_parts) {
+    struct view *view = mem_alloc(sizeof *view);
+    view->refs = 1;
+    view->n_parts = n_parts;
+    view->parts = mem_alloc(((size_t)n_parts + 1) * sizeof *view->parts);
+    return view;
+}
+
+/* Its segments that nobody holds any more go into their grave. The lock is held. */
+static void view_unref(struct index *index, struct view *view) {
+    if (--view->refs > 0)
+        return;
+    for (int i = 0; i < view->n_parts; i++) {
+        struct view_part *part = &view->parts[i];
+        if (--part->own->refs == 0)
+            mem_free(part->own);
+        if (--part->segment->refs == 0)
+            segment_bury(index, part->segment);
     }
-    return true;
+    mem_free(view->parts);
+    mem_free(view);
 }
 
-static bool read_at(int fd, void *data, size_t len, int64_t offset, struct error *err) {
-    char *at = data;
-    while (len > 0) {
-        ssize_t n = pread(fd, at, len, offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return error_set_errno(err, n < 0 ? errno : EIO, "a file of vectors");
-        at += n;
-        len -= (size_t)n;
-        offset += n;
+void segment_bury(struct index *index, struct segment *segment) {
+    if (segment->refs > 0 || segment->n_pending > 0)
+        return;
+    segment->next_grave = index->graves;
+    index->graves = segment;
+}
+
+void index_bury(struct index *index) {
+    lock_take(&index->lock);
+    struct segment *graves = index->graves;
+    bool mine = graves && (!index->keeper || index->stopping);
+    if (mine)
+        index->graves = NULL;
+    else if (graves)
+        index_wake(index);
+    lock_drop(&index->lock);
+    while (mine && graves) {
+        struct segment *segment = graves;
+        graves = segment->next_grave;
+        segment_close(segment);
     }
-    return true;
 }
 
-static void put_header(unsigned char out[INDEX_HEADER_BYTES], int dim) {
-    memset(out, 0, INDEX_HEADER_BYTES);
-    memcpy(out, MAGIC, sizeof MAGIC - 1);
-    for (int i = 0; i < 4; i++)
-        out[8 + i] = (unsigned char)((unsigned)dim >> (8 * i));
+struct view *view_take(struct index_space *space) {
+    lock_take(&space->index->lock);
+    struct view *view = space->view;
+    view->refs++;
+    lock_drop(&space->index->lock);
+    return view;
 }
 
-/* A new file that holds its header, and nothing else, whatever lay there. */
-static bool make_file(int *fd, const struct index *index, const char *path, int dim,
-                      struct error *err) {
-    unsigned char header[INDEX_HEADER_BYTES];
-    put_header(header, dim);
-    if (!file_write_durable(path, header, sizeof header, err) || !dir_sync(index->dir, err))
+void view_drop(struct index *index, struct view *view) {
+    lock_take(&index->lock);
+    view_unref(index, view);
+    bool any = index->graves != NULL;
+    lock_drop(&index->lock);
+    if (any)
+        index_bury(index);
+}
+
+/* ---- changes, under the lock ---- */
+
+struct view *space_edit(struct index_space *space) {
+    if (space->edit)
+        return space->edit;
+    const struct view *from = space->view;
+    struct view *view = view_new(from->n_parts);
+    for (int i = 0; i < from->n_parts; i++) {
+        view->parts[i] = from->parts[i];
+        from->parts[i].own->refs++;
+        from->parts[i].segment->refs++;
+    }
+    space->edit = view;
+    return view;
+}
+
+struct live *view_edit_part(struct view *view, int i) {
+    struct view_part *part = &view->parts[i];
+    if (part->own->refs > 1) {
+        struct live *live = live_copy(part->own, part->segment);
+        part->own->refs--;
+        set_bits(part, live);
+    }
+    return part->own;
+}
+
+void space_publish(struct index_space *space) {
+    struct view *old = space->view;
+    if (!space->edit)
+        return;
+    space->view = space->edit;
+    space->edit = NULL;
+    view_unref(space->index, old);
+}
+
+int view_part_of(const struct view *view, const struct segment *segment) {
+    for (int i = view->n_parts - 1; i >= 0; i--) {
+        if (view->parts[i].segment == segment)
+            return i;
+    }
+    return -1;
+}
+
+static uint64_t first_id(const struct segment *segment, int n_slots) {
+    for (int i = 0; i < n_slots; i++) {
+        if (segment->ids[i] > 0)
+            return segment->ids[i];
+    }
+    return UINT64_MAX; /* nothing yet: what comes is newer than all there is */
+}
+
+void view_replace(struct index_space *space, int at, int n, struct segment *segment,
+                  struct live *live) {
+    struct view *view = space_edit(space);
+    struct view_part *parts = mem_alloc(((size_t)(view->n_parts - n) + 2) * sizeof *parts);
+    int n_parts = 0;
+    for (int i = 0; i <= view->n_parts; i++) {
+        if (i == at && segment) {
+            parts[n_parts] = (struct view_part){.segment = segment, .n_slots = segment->n_used};
+            segment->refs++;
+            set_bits(&parts[n_parts++], live);
+        }
+        if (i < view->n_parts && i >= at && i < at + n) {
+            if (--view->parts[i].own->refs == 0)
+                mem_free(view->parts[i].own);
+            view->parts[i].segment->refs--; /* the view that is replaced holds it still */
+        } else if (i < view->n_parts) {
+            parts[n_parts++] = view->parts[i];
+        }
+    }
+    mem_free(view->parts);
+    view->parts = parts;
+    view->n_parts = n_parts;
+}
+
+/* ---- finding ---- */
+
+static bool find_in(const struct view_part *part, uint64_t id, int *slot) {
+    const uint64_t *ids = part->segment->ids;
+    int low = 0, high = part->n_slots;
+    if (high == 0 || id > ids[high - 1])
         return false;
-    *fd = open(path, O_RDWR | O_CLOEXEC);
-    return *fd >= 0 || error_set_errno(err, errno, "%s", path);
-}
-
-/* *fine false: another header, or no whole one. False: the disk does not say. */
-static bool check_header(bool *fine, int fd, int dim, const char *path, int64_t size,
-                         struct error *err) {
-    unsigned char header[INDEX_HEADER_BYTES], wanted[INDEX_HEADER_BYTES];
-    *fine = false;
-    if (size < INDEX_HEADER_BYTES)
-        return true;
-    put_header(wanted, dim);
-    if (!read_at(fd, header, sizeof header, 0, err)) {
-        error_prefix(err, "%s: ", path);
-        return false;
-    }
-    *fine = memcmp(header, wanted, sizeof header) == 0;
-    return true;
-}
-
-bool index_set_aside(char **aside, const struct index *index, const char *path, const char *why,
-                     struct error *err) {
-    char *name = mem_printf("%s.%s", path, why);
-    for (int n = 2; access(name, F_OK) == 0; n++) {
-        mem_free(name);
-        name = mem_printf("%s.%s-%d", path, why, n);
-    }
-    bool ok = (rename(path, name) == 0 || error_set_errno(err, errno, "%s", path)) &&
-              dir_sync(index->dir, err);
-    *aside = ok ? name : NULL;
-    if (!ok)
-        mem_free(name);
-    return ok;
-}
-
-static bool file_bytes(int64_t *out, int fd, const char *path, struct error *err) {
-    struct stat info;
-    if (fstat(fd, &info) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    *out = info.st_size;
-    return true;
-}
-
-/* ---- rows without bytes ---- */
-
-static void name_dropped(struct store *store, struct arena *arena, const char *space,
-                         char (*doc_ids)[SHA256_HEX + 1], int n) {
-    log_warn("%d documents have lost their vectors in %s: the file of vectors is shorter than its "
-             "rows say; searches by this model pass them over until they are added again",
-             n, space);
-    for (int i = 0; i < n && i < MAX_NAMED; i++) {
-        struct document_row row;
-        struct error ignored;
-        bool found;
-        if (store_find_document(&row, &found, arena, store, doc_ids[i], &ignored) && found)
-            log_warn("vectors lost: %s (%s)", row.filename, row.doc_id);
-    }
-    if (n > MAX_NAMED)
-        log_warn("vectors lost: and %d more documents", n - MAX_NAMED);
-}
-
-/* The documents with rows past `end` lose their rows in this space. */
-static bool drop_past(struct index *index, const struct space_row *row, int64_t end,
-                      struct error *err) {
-    struct store_tx *tx;
-    struct arena *arena = arena_new(0);
-    char(*doc_ids)[SHA256_HEX + 1];
-    int n = 0;
-    bool ok = store_begin(&tx, index->store, err);
-    if (ok) {
-        ok = store_drop_vectors_past(tx, &doc_ids, &n, arena, row->space, end, err);
-        if (ok)
-            ok = store_commit(tx, err);
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (ids[middle] < id)
+            low = middle + 1;
         else
-            store_rollback(tx);
+            high = middle;
     }
-    if (ok && n > 0)
-        name_dropped(index->store, arena, row->name, doc_ids, n);
-    arena_free(arena);
+    *slot = low;
+    return ids[low] == id;
+}
+
+bool view_find(const struct view *view, uint64_t id, int *part, int *slot) {
+    if (*part < view->n_parts) {
+        const struct view_part *here = &view->parts[*part];
+        if (*slot + 1 < here->n_slots && here->segment->ids[*slot + 1] == id &&
+            here->segment->ids[*slot] < id) {
+            ++*slot;
+            return true;
+        }
+        if (find_in(here, id, slot))
+            return true;
+    }
+    for (int i = 0; i < view->n_parts; i++) {
+        if (find_in(&view->parts[i], id, slot)) {
+            *part = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- appending ------------------------------------------------------------------------------ */
+
+void space_shape(struct shape *out, const struct index_space *space) {
+    const struct index_settings *settings = &space->index->settings;
+    *out = (struct shape){.dim = space->dim, .scan_vectors = 1, .scan_bits = 8};
+    if (!space->late)
+        return;
+    *out = (struct shape){.dim = space->dim,
+                          .late = true,
+                          .keep_full = settings->keep_full,
+                          .scan_vectors = INDEX_SCAN_VECTORS,
+                          .scan_bits = 1,
+                          .pool_bits = settings->code_bits,
+                          .pool_factor = settings->pool_factor};
+}
+
+/* The next slot of the tail, if it has room. The lock is held. */
+static bool take_next(struct place *out, struct index_space *space, uint64_t bytes) {
+    struct segment *tail = space->tail;
+    if (!tail || tail->n_used == tail->capacity || bytes > SEGMENT_SPAN - tail->end)
+        return false;
+    *out = (struct place){.segment = tail,
+                          .slot = tail->n_used++,
+                          .id = space->index->next_id++,
+                          .offset = bytes ? tail->end : 0};
+    tail->ids[out->slot] = out->id;
+    tail->end += bytes;
+    tail->n_pending++;
+    return true;
+}
+
+/* A new tail, unless another thread has made one since. */
+static bool begin_segment(struct index_space *space, const struct segment *full,
+                          struct error *err) {
+    struct index *index = space->index;
+    struct segment *segment;
+    struct shape shape;
+    lock_take(&index->making);
+    lock_take(&index->lock);
+    bool ok = true, begun = space->tail != full;
+    int sequence = begun ? 0 : space->next_sequence++;
+    lock_drop(&index->lock);
+    if (!begun) {
+        space_shape(&shape, space);
+        ok = segment_make(&segment, space, sequence, &shape, index_segment_slots, err);
+        if (ok && !segment_finish(segment, err)) {
+            segment->dead = true;
+            segment_close(segment);
+            ok = false;
+        }
+    }
+    if (ok && !begun) {
+        lock_take(&index->lock);
+        space->tail = segment;
+        view_replace(space, space->view->n_parts, 0, segment, live_new(segment));
+        space_publish(space);
+        lock_drop(&index->lock);
+    }
+    lock_drop(&index->making);
     return ok;
 }
 
-/* ---- rewriting ---- */
+bool space_take_place(struct place *out, struct index_space *space, int n, struct error *err) {
+    struct index *index = space->index;
+    struct shape shape;
+    space_shape(&shape, space);
+    uint64_t bytes = segment_record_bytes(&shape, n);
+    for (;;) {
+        if (atomic_load(&space->dropped))
+            return error_set(err, ERROR_MISSING, "the vector space %s is no more", space->name);
+        lock_take(&index->lock);
+        struct segment *tail = space->tail;
+        bool ok = take_next(out, space, bytes);
+        lock_drop(&index->lock);
+        if (ok)
+            return true;
+        if (!begin_segment(space, tail, err))
+            return false;
+    }
+}
 
-/* Runs of rows that lie one after another are copied as one. */
-struct copying {
-    int from, to;
-    int64_t bytes; /* a vector */
-    int64_t run_first, run_n;
-    int64_t n_written;
-    char *block;
-    struct error *err;
-    bool ok;
+void space_give_back(struct index_space *space, const struct place *places, int n) {
+    struct index *index = space->index;
+    lock_take(&index->lock);
+    for (int i = n - 1; i >= 0; i--) {
+        struct segment *segment = places[i].segment;
+        segment->n_pending--;
+        /* The last of a segment is given out again: a full disk does not use slots up. */
+        if (places[i].slot == segment->n_used - 1) {
+            segment->n_used--;
+            segment->end = places[i].offset ? places[i].offset : segment->end;
+        }
+        segment_bury(index, segment);
+    }
+    lock_drop(&index->lock);
+    index_bury(index);
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+/* A space as it is put together. */
+struct opening {
+    struct index_space *space;
+    struct segment **segments; /* by sequence, later by first ids */
+    int n_segments;
+    struct view view; /* of them all */
+    int kind, part, slot;
+    int64_t n_lost;
 };
 
-static bool copy_run(struct copying *copying) {
-    int64_t offset = INDEX_HEADER_BYTES + copying->run_first * copying->bytes;
-    int64_t left = copying->run_n * copying->bytes;
-    int64_t to = INDEX_HEADER_BYTES + copying->n_written * copying->bytes;
-    while (left > 0 && copying->ok) {
-        size_t n = left < (int64_t)COPY_BYTES ? (size_t)left : COPY_BYTES;
-        copying->ok = read_at(copying->from, copying->block, n, offset, copying->err) &&
-                      index_write_at(copying->to, copying->block, n, to, "a file of vectors",
-                                     copying->err);
-        offset += (int64_t)n;
-        to += (int64_t)n;
-        left -= (int64_t)n;
-    }
-    copying->n_written += copying->run_n;
-    copying->run_n = 0;
-    return copying->ok;
+static int by_number(const void *a, const void *b) {
+    return *(const int *)a < *(const int *)b ? -1 : 1;
 }
 
-static bool copy_row(void *ctx, const char *doc_id, const struct vector_row *row) {
-    struct copying *copying = ctx;
-    (void)doc_id;
-    if (copying->run_n > 0 && copying->run_first + copying->run_n == row->first) {
-        copying->run_n += row->n;
+/* The sequences of the space's segments, ascending; what was never finished goes. */
+static bool list_segments(struct buf *out, const struct index_space *space, struct error *err) {
+    DIR *dir = opendir(space->dir);
+    if (!dir && errno == ENOENT)
         return true;
-    }
-    if (!copy_run(copying))
-        return false;
-    copying->run_first = row->first;
-    copying->run_n = row->n;
-    return true;
-}
-
-static bool copy_live(struct index *index, const struct space_row *row, int from, int to,
-                      struct error *err) {
-    struct copying copying = {.from = from,
-                              .to = to,
-                              .bytes = (int64_t)row->dim * (int64_t)sizeof(float),
-                              .block = mem_alloc(COPY_BYTES),
-                              .err = err,
-                              .ok = true};
-    bool ok = true;
-    for (int kind = VECTORS_PAGE; kind <= VECTORS_CHUNK && ok; kind++)
-        ok = store_visit_vectors(index->store, row->space, (enum vector_kind)kind, NULL, copy_row,
-                                 &copying, err) &&
-             copying.ok && copy_run(&copying);
-    mem_free(copying.block);
-    if (ok && copying.n_written != row->n_vectors)
-        ok = error_set(err, ERROR_INTERNAL, "%" PRId64 " vectors of %s were copied, not %" PRId64,
-                       copying.n_written, row->name, row->n_vectors);
-    return ok;
-}
-
-/* The live vectors alone, in the next generation's file; *fd becomes that. *in_doubt: whether the
- * rows name this file or that one is not known. */
-static bool rewrite(int *fd, bool *in_doubt, struct index *index, struct space_row *row,
-                    struct error *err) {
-    struct store_tx *tx;
-    int new_fd = -1;
-    char *old_path = index_file_name(index, row->space, row->generation);
-    char *path = index_file_name(index, row->space, row->generation + 1);
-    bool ok = make_file(&new_fd, index, path, row->dim, err) &&
-              copy_live(index, row, *fd, new_fd, err);
-    if (ok && fdatasync(new_fd) != 0)
-        ok = error_set_errno(err, errno, "%s", path);
-    if (ok && (ok = store_begin(&tx, index->store, err))) {
-        ok = store_pack_vectors(tx, row->space, err);
-        if (ok)
-            *in_doubt = !(ok = store_commit(tx, err));
-        else
-            store_rollback(tx);
-    }
-    if (ok) {
-        log_info("vectors of %s: %" PRId64 " MB that were no longer used are given back", row->name,
-                 (row->end - row->n_vectors) * row->dim * (int64_t)sizeof(float) >> 20);
-        close(*fd);
-        unlink(old_path);
-        *fd = new_fd;
-        row->generation++;
-        row->end = row->n_vectors;
-    } else if (new_fd >= 0) {
-        close(new_fd); /* the file goes at the next start, when rows say whether they named it */
-    }
-    mem_free(old_path);
-    mem_free(path);
-    return ok;
-}
-
-static bool is_mostly_dead(const struct space_row *row) {
-    int64_t dead = row->end - row->n_vectors;
-    return dead > row->n_vectors && dead * row->dim * (int64_t)sizeof(float) > index_rewrite_bytes;
-}
-
-/* ---- opening ---- */
-
-/* The row as it is now, after rows were dropped. */
-static bool look_again(struct space_row *row, struct index *index, struct error *err) {
-    struct arena *arena = arena_new(0);
-    struct space_row *rows;
-    int n;
-    bool ok = store_list_spaces(&rows, &n, arena, index->store, err);
-    for (int i = 0; i < n && ok; i++) {
-        if (rows[i].space != row->space)
+    if (!dir)
+        return error_set_errno(err, errno, "%s", space->dir);
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        int sequence;
+        char end[16] = "";
+        if (sscanf(entry->d_name, "%d%15s", &sequence, end) != 2 || sequence < 1)
             continue;
-        rows[i].name = row->name;
-        *row = rows[i];
+        if (strcmp(end, ".seg") == 0)
+            buf_append(out, &sequence, sizeof sequence);
+        if (strcmp(end, ".seg.tmp") == 0) {
+            char *path = mem_printf("%s/%s", space->dir, entry->d_name);
+            unlink(path);
+            mem_free(path);
+        }
     }
-    arena_free(arena);
+    closedir(dir);
+    if (out->len > 0)
+        qsort(out->data, out->len / sizeof(int), sizeof(int), by_number);
+    return true;
+}
+
+static bool set_aside(const struct index_space *space, int sequence, const char *why,
+                      struct error *err) {
+    char *path = mem_printf("%s/%06d.seg", space->dir, sequence);
+    char *aside;
+    bool ok = index_set_aside(&aside, space->dir, path, "damaged", err);
+    if (ok)
+        log_warn("%s is no segment of %s: %s; it is kept as %s", path, space->name, why,
+                 path_name(aside));
+    mem_free(path);
+    if (ok)
+        mem_free(aside);
     return ok;
 }
 
-/* Opens the file and makes rows and bytes agree: no row past its end, no bytes past the last row.
- */
-static bool open_file(int *fd, struct index *index, struct space_row *row, const char *path,
-                      struct error *err) {
-    int64_t bytes = (int64_t)row->dim * (int64_t)sizeof(float), size = 0;
-    bool fine = true;
-    *fd = open(path, O_RDWR | O_CLOEXEC);
-    if (*fd < 0 && errno != ENOENT)
-        return error_set_errno(err, errno, "%s", path);
-    if (*fd >= 0 && (!file_bytes(&size, *fd, path, err) ||
-                     !check_header(&fine, *fd, row->dim, path, size, err)))
-        return false;
-    if (!fine) {
-        char *aside;
-        close(*fd);
-        *fd = -1;
-        if (!index_set_aside(&aside, index, path, "damaged", err))
+static bool open_segments(struct opening *opening, const int *sequences, int n, struct error *err) {
+    struct index_space *space = opening->space;
+    char why[160];
+    opening->segments = mem_alloc(((size_t)n + 1) * sizeof(struct segment *));
+    for (int i = 0; i < n; i++) {
+        struct segment *segment;
+        if (!segment_open(&segment, why, space, sequences[i], err) ||
+            (!segment && !set_aside(space, sequences[i], why, err)))
             return false;
-        log_warn("%s is not a file of vectors of %d dimensions; it is kept as %s, and another is "
-                 "begun",
-                 path, row->dim, path_name(aside));
-        mem_free(aside);
+        if (segment)
+            opening->segments[opening->n_segments++] = segment;
+        if (sequences[i] >= space->next_sequence)
+            space->next_sequence = sequences[i] + 1;
     }
-    if (*fd < 0 && !make_file(fd, index, path, row->dim, err))
-        return false;
-    if (!file_bytes(&size, *fd, path, err))
-        return false;
-    int64_t n_there = (size - INDEX_HEADER_BYTES) / bytes;
-    if (row->end > n_there &&
-        (!drop_past(index, row, n_there, err) || !look_again(row, index, err)))
-        return false;
-    int64_t wanted = INDEX_HEADER_BYTES + row->end * bytes;
-    if (size > wanted && ftruncate(*fd, wanted) != 0)
-        return error_set_errno(err, errno, "%s", path);
     return true;
 }
 
-bool index_space_open(struct index_space **out, struct index *index, const struct space_row *given,
-                      struct error *err) {
-    struct space_row row = *given;
-    int fd = -1;
-    if (row.dim < 1 || row.dim > INDEX_MAX_DIM)
-        return error_set(err, ERROR_INPUT, "a vector space of %d dimensions", row.dim);
-    char *path = index_file_name(index, row.space, row.generation);
-    bool ok = open_file(&fd, index, &row, path, err);
-    if (ok && is_mostly_dead(&row)) {
-        struct error why;
-        bool in_doubt = false;
-        ok = rewrite(&fd, &in_doubt, index, &row, &why) || !in_doubt;
-        if (!ok)
-            *err = why;
-        else if (row.generation == given->generation)
-            log_warn("vectors of %s could not be rewritten: %s", row.name, why.text);
+static int by_first_id(const void *a, const void *b) {
+    const struct segment *one = *(struct segment *const *)a, *other = *(struct segment *const *)b;
+    uint64_t id = first_id(one, one->n_used), other_id = first_id(other, other->n_used);
+    if (id != other_id)
+        return id < other_id ? -1 : 1;
+    return one->sequence - other->sequence;
+}
+
+static void note_lost(struct opening *opening, uint64_t id) {
+    int sequence = 0;
+    /* Named is the segment among whose ids it would lie, if something there cannot be read. */
+    for (int i = 0; i < opening->n_segments; i++) {
+        const struct segment *segment = opening->segments[i];
+        if (segment->n_unreadable > 0 && (first_id(segment, segment->n_used) < id || sequence == 0))
+            sequence = segment->sequence;
     }
-    mem_free(path);
-    if (!ok) {
-        if (fd >= 0)
-            close(fd);
-        return false;
+    opening->n_lost++;
+    index_item_lost(opening->space, sequence, (int64_t)id);
+}
+
+static bool open_rows(void *ctx, const int64_t *ids, int n) {
+    struct opening *opening = ctx;
+    struct index *index = opening->space->index;
+    for (int i = 0; i < n; i++) {
+        struct slot slot;
+        uint64_t id = (uint64_t)ids[i];
+        if (id >= index->next_id)
+            index->next_id = id + 1;
+        bool found = view_find(&opening->view, id, &opening->part, &opening->slot);
+        struct view_part *part = found ? &opening->view.parts[opening->part] : NULL;
+        if (!found || !segment_slot(&slot, part->segment, opening->slot) ||
+            slot.kind != opening->kind || part_has(part, opening->kind, opening->slot))
+            note_lost(opening, id);
+        else
+            live_put(part->own, part->segment, opening->slot, &slot);
     }
-    struct index_space *space = mem_alloc(sizeof *space);
-    space->number = row.space;
-    space->generation = row.generation;
-    space->dim = row.dim;
-    space->late = row.late;
-    space->name = mem_strdup(row.name);
-    space->fd = fd;
-    lock_init(&space->syncing, LOCK_READ);
-    space->end = row.end;
-    *out = space;
     return true;
+}
+
+/* Slots and bytes past the last that a row names go; a segment without any goes whole. */
+static bool trim(struct opening *opening, struct error *err) {
+    int n_kept = 0;
+    bool ok = true;
+    for (int i = 0; i < opening->n_segments; i++) {
+        struct view_part part = opening->view.parts[i];
+        int last = part.n_slots - 1;
+        while (last >= 0 && !part_has(&part, ITEM_PAGE, last) && !part_has(&part, ITEM_CHUNK, last))
+            last--;
+        if (last < 0) {
+            part.segment->dead = true;
+            segment_close(part.segment);
+            mem_free(part.own);
+            continue;
+        }
+        ok = ok && segment_cut(part.segment, last + 1, err);
+        part.n_slots = part.segment->n_used;
+        opening->segments[n_kept] = part.segment;
+        opening->view.parts[n_kept++] = part;
+    }
+    opening->n_segments = opening->view.n_parts = n_kept;
+    return ok;
+}
+
+/* The segment with the newest ids is appended to, unless the settings have changed. */
+static void choose_tail(struct index_space *space, const struct view *view) {
+    struct shape shape;
+    space_shape(&shape, space);
+    for (int i = 0; i < view->n_parts; i++)
+        view->parts[i].segment->refs++;
+    struct segment *last = view->n_parts ? view->parts[view->n_parts - 1].segment : NULL;
+    if (last && shape_equal(&last->shape, &shape))
+        space->tail = last;
+}
+
+/* Of an id that two segments have, since a compaction was broken off, the newer one's counts. */
+static void drop_copies(const struct segment *newer, struct segment *older) {
+    const struct view_part part = {.segment = (struct segment *)(uintptr_t)newer,
+                                   .n_slots = newer->n_used};
+    if (older->n_used == 0 || newer->n_used == 0 ||
+        first_id(newer, newer->n_used) > older->ids[older->n_used - 1] ||
+        first_id(older, older->n_used) > newer->ids[newer->n_used - 1])
+        return;
+    for (int i = 0; i < older->n_used; i++) {
+        int slot;
+        if (find_in(&part, older->ids[i], &slot))
+            older->ids[i] = i > 0 ? older->ids[i - 1] : 0;
+    }
+}
+
+static bool match_rows(struct opening *opening, struct error *err) {
+    struct index_space *space = opening->space;
+    struct view *view = &opening->view;
+    for (int i = 0; i < opening->n_segments; i++) {
+        for (int older = 0; older < i; older++)
+            drop_copies(opening->segments[i], opening->segments[older]);
+    }
+    qsort(opening->segments, (size_t)opening->n_segments, sizeof *opening->segments, by_first_id);
+    view->n_parts = opening->n_segments;
+    view->parts = mem_alloc(((size_t)view->n_parts + 1) * sizeof *view->parts);
+    for (int i = 0; i < view->n_parts; i++) {
+        struct segment *segment = opening->segments[i];
+        view->parts[i] = (struct view_part){.segment = segment, .n_slots = segment->n_used};
+        set_bits(&view->parts[i], live_new(segment));
+        uint64_t last = segment->n_used > 0 ? segment->ids[segment->n_used - 1] : 0;
+        if (last >= space->index->next_id)
+            space->index->next_id = last + 1;
+    }
+    for (int kind = 0; kind < 2; kind++) {
+        opening->kind = kind;
+        if (!store_visit_vectors(space->index->store, space->number, (enum vector_kind)kind, NULL,
+                                 open_rows, opening, err))
+            return false;
+    }
+    return trim(opening, err);
+}
+
+/* A dropping that was broken off has renamed the folder before it asked the store. */
+static bool take_back(const struct index_space *space, struct error *err) {
+    char *away = mem_printf("%s.dropped", space->dir);
+    bool ok = rename(away, space->dir) == 0 || errno == ENOENT ||
+              error_set_errno(err, errno, "%s", away);
+    mem_free(away);
+    return ok;
+}
+
+bool index_space_open(struct index_space **out, struct index *index, const struct space_row *row,
+                      struct error *err) {
+    if (row->dim < 1 || row->dim > INDEX_MAX_DIM)
+        return error_set(err, ERROR_INPUT, "a vector space of %d dimensions", row->dim);
+    struct index_space *space = mem_alloc(sizeof *space);
+    struct opening opening = {.space = space};
+    struct buf sequences = {0};
+    space->index = index;
+    space->number = row->space;
+    space->dim = row->dim;
+    space->late = row->late;
+    space->name = mem_strdup(row->name);
+    space->name_hash = segment_hash(row->name, strlen(row->name));
+    space->dir = mem_printf("%s/%d", index->dir, row->space);
+    space->next_sequence = 1;
+    bool ok = take_back(space, err) && dir_make(space->dir, err) && dir_sync(index->dir, err) &&
+              list_segments(&sequences, space, err) &&
+              open_segments(&opening, (const int *)(const void *)sequences.data,
+                            (int)(sequences.len / sizeof(int)), err) &&
+              match_rows(&opening, err);
+    buf_fini(&sequences);
+    space->view = view_new(0);
+    mem_free(space->view->parts);
+    space->view->parts = opening.view.parts;
+    space->view->n_parts = opening.view.n_parts;
+    if (opening.n_lost > 0)
+        log_warn("%" PRId64 " pages and passages have lost their vectors in %s: they are not in "
+                 "its files; searches by this model pass them over until they are embedded again",
+                 opening.n_lost, space->name);
+    if (ok) {
+        choose_tail(space, space->view);
+    } else {
+        for (int i = 0; i < opening.view.n_parts; i++)
+            mem_free(opening.view.parts[i].own);
+        space->view->n_parts = 0;
+        for (int i = 0; i < opening.n_segments; i++)
+            segment_close(opening.segments[i]);
+        index_space_close(space);
+    }
+    mem_free(opening.segments);
+    if (ok)
+        *out = space;
+    return ok;
 }
 
 void index_space_close(struct index_space *space) {
     if (!space)
         return;
-    if (space->fd >= 0)
-        close(space->fd);
-    lock_fini(&space->syncing);
+    if (space->view) {
+        lock_take(&space->index->lock);
+        view_unref(space->index, space->view);
+        lock_drop(&space->index->lock);
+        index_bury(space->index);
+    }
     mem_free(space->name);
+    mem_free(space->dir);
     mem_free(space);
 }

@@ -34,7 +34,7 @@ static char *json_list(struct arena *arena, const char *const *items, int n) {
     return out;
 }
 
-static bool is_open(const struct search_filter *filter) {
+bool store_filter_is_open(const struct search_filter *filter) {
     return !filter ||
            (!filter->doc_ids && !filter->formats && !filter->folder && !filter->added_from_ms &&
             !filter->added_to_ms && !filter->page_from && !filter->page_to);
@@ -70,18 +70,16 @@ static sqlite3_stmt *filter_query(struct arena *arena, struct conn *conn,
                       "tttiiii", ids, formats, filter->folder, from, to, page_from, page_to);
 }
 
-#define VECTOR_COLUMNS "SELECT v.doc_no, v.item, v.first, v.n FROM vectors v"
+#define VECTORS_OF_SPACE "SELECT v.id FROM vectors v WHERE v.space_no = ?6 AND v.kind = ?7"
 #define VECTORS_OF_DOCUMENTS                                                                       \
-    VECTOR_COLUMNS " INDEXED BY vectors_by_place WHERE v.space_no = ?6 AND v.kind = ?7"            \
-                   " AND v.doc_no IN (SELECT d.doc_no FROM documents d WHERE" FILTER_TERMS ")"
+    VECTORS_OF_SPACE " AND v.doc_no IN (SELECT d.doc_no FROM documents d WHERE" FILTER_TERMS ")"
 
 sqlite3_stmt *filter_vectors(struct arena *arena, struct conn *conn, int64_t space,
                              enum vector_kind kind, const struct search_filter *filter,
                              struct error *err) {
-    if (is_open(filter))
-        return conn_query(conn, err,
-                          VECTOR_COLUMNS " WHERE v.space_no = ? AND v.kind = ? ORDER BY v.first",
-                          "ii", space, (int64_t)kind);
+    if (store_filter_is_open(filter))
+        return conn_query(conn, err, "SELECT id FROM vectors WHERE space_no = ? AND kind = ?", "ii",
+                          space, (int64_t)kind);
     const char *ids = filter->doc_ids ? json_list(arena, filter->doc_ids, filter->n_doc_ids) : NULL;
     const char *formats = filter->formats ? json_list(arena, filter->formats, filter->n_formats)
                                           : NULL;
@@ -89,16 +87,15 @@ sqlite3_stmt *filter_vectors(struct arena *arena, struct conn *conn, int64_t spa
     int64_t to = filter->added_to_ms ? filter->added_to_ms : INT64_MAX;
     int64_t page_from = filter->page_from, page_to = filter->page_to ? filter->page_to : INT32_MAX;
     if (!filter->page_from && !filter->page_to)
-        return conn_query(conn, err, VECTORS_OF_DOCUMENTS " ORDER BY v.first", "tttiiii", ids,
-                          formats, filter->folder, from, to, space, (int64_t)kind);
+        return conn_query(conn, err, VECTORS_OF_DOCUMENTS, "tttiiii", ids, formats, filter->folder,
+                          from, to, space, (int64_t)kind);
     return conn_query(conn, err,
                       kind == VECTORS_PAGE ? VECTORS_OF_DOCUMENTS
                           " AND v.item >= ?8 AND v.item <= ?9"
-                          " ORDER BY v.first"
                                            : VECTORS_OF_DOCUMENTS
                           " AND EXISTS (SELECT 1 FROM chunks c WHERE c.doc_no = v.doc_no"
                           "  AND c.ordinal = v.item AND c.last_page >= ?8 AND c.first_page <= ?9"
-                          "  AND c.first_page > 0) ORDER BY v.first",
+                          "  AND c.first_page > 0)",
                       "tttiiiiii", ids, formats, filter->folder, from, to, space, (int64_t)kind,
                       page_from, page_to);
 }
@@ -106,7 +103,7 @@ sqlite3_stmt *filter_vectors(struct arena *arena, struct conn *conn, int64_t spa
 bool filter_ranges(struct row_ranges **out, struct arena *arena, struct conn *conn,
                    const struct search_filter *filter, struct error *err) {
     *out = NULL;
-    if (is_open(filter))
+    if (store_filter_is_open(filter))
         return true;
     struct buf ranges = {0};
     sqlite3_stmt *stmt = filter_query(arena, conn, filter, err);

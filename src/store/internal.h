@@ -24,12 +24,23 @@ struct conn {
     int n_cached;
 };
 
+/* Ids of rows of vectors that the transaction under way has put and removed. */
+struct item_changes {
+    item_watcher watcher; /* NULL: none */
+    void *ctx;
+    struct id_list {
+        int64_t *ids;
+        int n, cap;
+    } added, removed;
+};
+
 struct store {
     char *data_dir, *db_path, *documents_dir, *tmp_dir;
     struct conn *writer;
-    atomic_bool broken;        /* latched by an I/O error of the writer */
-    atomic_uint tmp_count;     /* names in tmp/ */
-    struct word_filter *words; /* words known to be in the vocabulary; the writer's */
+    atomic_bool broken;          /* latched by an I/O error of the writer */
+    atomic_uint tmp_count;       /* names in tmp/ */
+    struct item_changes changes; /* the writer's */
+    struct word_filter *words;   /* words known to be in the vocabulary; the writer's */
 
     struct lock lock; /* LOCK_STORE, over what follows */
     struct signal_cond freed;
@@ -97,6 +108,11 @@ bool document_follow_job(struct conn *conn, const char *doc_id, enum document_st
                          const char *error_code, const char *error_text, struct error *err);
 /* Case and accents folded. The arena's. */
 char *fold_text(struct arena *arena, const char *text);
+
+/* ---- vectors.c ---- */
+
+void changes_tell(struct item_changes *changes);
+void changes_forget(struct item_changes *changes);
 
 /* ---- tokenizer.c ---- */
 

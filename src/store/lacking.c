@@ -82,7 +82,8 @@ bool store_drop_vectors(struct store_tx *tx, int64_t *n, int space, const char *
     struct conn *conn = tx_conn(tx, err);
     *n = 0;
     bool ok = conn && conn_run(conn, err,
-                               "DELETE FROM vectors WHERE space_no = ? AND doc_no ="
+                               "DELETE FROM vectors WHERE space_no = ? AND kind IN (0, 1)"
+                               " AND doc_no ="
                                " (SELECT doc_no FROM documents WHERE doc_id = ?)",
                                "it", (int64_t)space, doc_id);
     if (ok)

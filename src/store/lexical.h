@@ -27,7 +27,7 @@ bool ranges_have(const struct row_ranges *ranges, struct row_cursor *cursor, int
 bool filter_ranges(struct row_ranges **out, struct arena *arena, struct conn *conn,
                    const struct search_filter *filter, struct error *err);
 
-/* A space's rows that the filter (NULL: none) lets through: doc_no, item, first, n, by first. */
+/* A space's rows that the filter (NULL: none) lets through: their ids. */
 sqlite3_stmt *filter_vectors(struct arena *arena, struct conn *conn, int64_t space,
                              enum vector_kind kind, const struct search_filter *filter,
                              struct error *err);

@@ -11,9 +11,9 @@
  *   jobs
  *   chunks_fts    FTS5 over chunks.text, which it does not keep a copy of
  *   words         every word ever indexed, folded and not stemmed: what prefixes are looked up in
- *   spaces        vector spaces; n_items and n_vectors count the rows of vectors, kept by triggers
- *   vectors       a row a page or chunk of a READY document: vectors first to first + n of the
- *                 space's file
+ *   spaces        vector spaces
+ *   vectors       a row a page or chunk of a READY document, under the id of its vectors; no key to
+ *                 documents, as that would be looked up by doc_no alone, without an index
  *   meta          facts of the folder by name
  */
 #include "store/internal.h"
@@ -127,7 +127,20 @@ static const struct migration migrations[] = {
             "CREATE TRIGGER vectors_gone AFTER DELETE ON vectors BEGIN"
             "  UPDATE spaces SET n_items = n_items - 1, n_vectors = n_vectors - old.n"
             "  WHERE space_no = old.space_no; END;"},
-    {.sql = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"},
+    /* Rows of vectors named places in files of another form. */
+    {.sql = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+            "DROP TABLE vectors;"
+            "ALTER TABLE spaces DROP COLUMN generation;"
+            "ALTER TABLE spaces DROP COLUMN n_items;"
+            "ALTER TABLE spaces DROP COLUMN n_vectors;"
+            "CREATE TABLE vectors ("
+            "  id INTEGER PRIMARY KEY,"
+            "  doc_no INTEGER NOT NULL,"
+            "  space_no INTEGER NOT NULL REFERENCES spaces,"
+            "  kind INTEGER NOT NULL,"
+            "  item INTEGER NOT NULL,"
+            "  UNIQUE (space_no, kind, doc_no, item)"
+            ") STRICT;"},
 };
 static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
 

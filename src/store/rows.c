@@ -137,7 +137,10 @@ bool chunks_drop(struct conn *conn, int64_t doc_no, struct error *err) {
 
 bool document_drop_reading(struct conn *conn, int64_t doc_no, struct error *err) {
     return chunks_drop(conn, doc_no, err) &&
-           conn_run(conn, err, "DELETE FROM vectors WHERE doc_no = ?", "i", doc_no);
+           conn_run(conn, err,
+                    "DELETE FROM vectors WHERE space_no IN (SELECT space_no FROM spaces)"
+                    " AND kind IN (0, 1) AND doc_no = ?",
+                    "i", doc_no);
 }
 
 bool store_set_document_state(struct store_tx *tx, const char *doc_id, enum document_state state,

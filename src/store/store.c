@@ -42,6 +42,7 @@ void store_close(struct store *store) {
     cond_fini(&store->freed);
     lock_fini(&store->lock);
     mem_free(store->words);
+    changes_forget(&store->changes);
     mem_free(store->data_dir);
     mem_free(store->db_path);
     mem_free(store->documents_dir);
@@ -89,12 +90,15 @@ static void roll_back(struct store *store) {
     if (!sqlite3_get_autocommit(store->writer->db))
         conn_run(store->writer, &ignored, "ROLLBACK", "");
     word_filter_clear(store->words);
+    changes_forget(&store->changes);
 }
 
 bool store_commit(struct store_tx *tx, struct error *err) {
     struct store *store = tx->store;
     bool ok = tx_conn(tx, err) && conn_run(store->writer, err, "COMMIT", "");
-    if (!ok)
+    if (ok)
+        changes_tell(&store->changes);
+    else
         roll_back(store);
     mem_free(tx);
     writer_free(store);

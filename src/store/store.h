@@ -236,59 +236,55 @@ void lexical_highlight(struct text_range **out, int *n, struct arena *arena,
 
 /* ---- vectors -------------------------------------------------------------------------------- */
 
-/* Rows that say where the vectors of READY documents lie; the vectors are index's. A space is known
- * by its name; vectors are counted from 0 within its file. */
+/* A row an item, a page or chunk of a READY document with vectors in a space, by index's id. */
 struct space_row {
-    int space;
+    int space, dim; /* lists: ascending */
     const char *name;
-    int dim;
     bool late;
-    int generation; /* how often the file was rewritten, from 1 */
-    int64_t n_items, n_vectors;
-    int64_t end; /* one past the last vector that a row names */
 };
 bool store_list_spaces(struct space_row **out, int *n, struct arena *arena, struct store *store,
-                       struct error *err); /* ascending by space */
+                       struct error *err);
 /* Finds it by name or makes it with this dim; ERROR_CONFLICT: known with another. */
 bool store_put_space(struct store_tx *tx, struct space_row *out, const char *name, int dim,
                      bool late, struct error *err);
+bool store_drop_space(struct store_tx *tx, int space, struct error *err); /* and its rows */
 enum vector_kind { VECTORS_PAGE, VECTORS_CHUNK };
 struct vector_row {
+    int64_t id;
     enum vector_kind kind;
     int item; /* page from 1, or a chunk's ordinal */
-    int64_t first;
-    int n;
 };
 /* Replaces the READY document's rows in this space. */
 bool store_put_vectors(struct store_tx *tx, int space, const char *doc_id,
                        const struct vector_row *rows, int n, struct error *err);
-/* Rows of a space and kind that the filter (NULL: none) lets through, by first; false from the
- * visitor ends it. One state of the database; doc_id is valid during the call. */
-typedef bool (*vector_visitor)(void *ctx, const char *doc_id, const struct vector_row *row);
+/* Called by the thread that commits, after each commit that changed rows of vectors and before
+ * another may write; an id in both lists was added and removed. One a store; NULL: none. */
+typedef void (*item_watcher)(void *ctx, const int64_t *added, int n_added, const int64_t *removed,
+                             int n_removed);
+void store_watch_items(struct store *store, item_watcher watcher, void *ctx);
+/* Ids that the filter (NULL: none) lets through, of one state, many at a time; false ends it. */
+typedef bool (*vector_visitor)(void *ctx, const int64_t *ids, int n);
 bool store_visit_vectors(struct store *store, int space, enum vector_kind kind,
                          const struct search_filter *filter, vector_visitor visit, void *ctx,
                          struct error *err);
-/* The documents with a row in this space that ends past `end` lose their rows in it. */
-bool store_drop_vectors_past(struct store_tx *tx, char (**doc_ids)[SHA256_HEX + 1], int *n,
-                             struct arena *arena, int space, int64_t end, struct error *err);
+bool store_filter_is_open(const struct search_filter *filter); /* it lets everything through */
+struct vector_place {
+    char doc_id[SHA256_HEX + 1]; /* "": there is no such row */
+    enum vector_kind kind;
+    int space, item;
+};
+bool store_find_vectors(struct vector_place *out, struct store *store, const int64_t *ids, int n,
+                        struct error *err); /* out[i] of ids[i], all of one state */
+bool store_find_item(int64_t *id, bool *found, struct store *store, int space, const char *doc_id,
+                     enum vector_kind kind, int item, struct error *err);
 /* How far a space covers the READY documents that have what it is of: pages, or chunks. */
 struct vector_cover {
-    bool any;          /* it has rows of the kind */
+    bool any;          /* rows of the kind */
     int64_t n_without; /* documents without one */
 };
 bool store_vector_cover(struct vector_cover *out, struct store *store, int space,
                         enum vector_kind kind, const char *doc_id /* NULL: all documents */,
                         struct error *err);
-/* As if the vectors that rows name were written one after another, pages before chunks, each in the
- * order they had; the generation goes up. */
-bool store_pack_vectors(struct store_tx *tx, int space, struct error *err);
-
-/* ---- facts of the folder -------------------------------------------------------------------- */
-
-/* *out is the arena's (NULL: no such key); value NULL: the key goes. */
-bool store_get_meta(char **out, struct arena *arena, struct store *store, const char *key,
-                    struct error *err);
-bool store_put_meta(struct store_tx *tx, const char *key, const char *value, struct error *err);
 
 /* ---- upkeep --------------------------------------------------------------------------------- */
 
@@ -296,5 +292,9 @@ bool store_put_meta(struct store_tx *tx, const char *key, const char *value, str
  * rows without an original counted (*n_lost) and marked FAILED "original_missing", SQLite's
  * quick_check. */
 bool store_check(struct store *store, int *n_lost, struct error *err);
+/* Facts of the folder. *out is the arena's (NULL: no such key); value NULL: the key goes. */
+bool store_get_meta(char **out, struct arena *arena, struct store *store, const char *key,
+                    struct error *err);
+bool store_put_meta(struct store_tx *tx, const char *key, const char *value, struct error *err);
 
 #endif

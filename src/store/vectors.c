@@ -1,25 +1,26 @@
-/* Vector spaces, and where the vectors of pages and chunks lie in their files. */
+/* Vector spaces, the rows of items that have vectors in them, and who is told of their coming and
+ * going.
+ *
+ * Invariants:
+ *  1. Rows of vectors are deleted by statements with a WHERE and never replaced: SQLite's update
+ *     hook tells of neither otherwise.
+ *  2. What the hook told is kept until the transaction ends: after COMMIT the watcher gets it,
+ * after ROLLBACK nobody does. */
 #include "store/lexical.h"
 
 #include <string.h>
 
-/* Each kind's last row by place is the end of the index: no scan. */
-#define SPACE_COLUMNS                                                                              \
-    "s.space_no, s.name, s.dim, s.late, s.generation, s.n_items, s.n_vectors,"                     \
-    " max(coalesce((SELECT first + n FROM vectors v WHERE v.space_no = s.space_no AND v.kind = 0"  \
-    "               ORDER BY v.first DESC LIMIT 1), 0),"                                           \
-    "     coalesce((SELECT first + n FROM vectors v WHERE v.space_no = s.space_no AND v.kind = 1"  \
-    "               ORDER BY v.first DESC LIMIT 1), 0))"
+#define VISIT_IDS 1024
+
+/* ---- spaces --------------------------------------------------------------------------------- */
+
+#define SPACE_COLUMNS "SELECT space_no, name, dim, late FROM spaces"
 
 static void space_from(struct space_row *out, struct arena *arena, sqlite3_stmt *stmt) {
     out->space = sqlite3_column_int(stmt, 0);
     out->name = arena ? column_text(arena, stmt, 1) : NULL;
     out->dim = sqlite3_column_int(stmt, 2);
     out->late = sqlite3_column_int(stmt, 3) != 0;
-    out->generation = sqlite3_column_int(stmt, 4);
-    out->n_items = sqlite3_column_int64(stmt, 5);
-    out->n_vectors = sqlite3_column_int64(stmt, 6);
-    out->end = sqlite3_column_int64(stmt, 7);
 }
 
 bool store_list_spaces(struct space_row **out, int *n, struct arena *arena, struct store *store,
@@ -35,8 +36,7 @@ bool store_list_spaces(struct space_row **out, int *n, struct arena *arena, stru
     bool ok = conn_number(&most, 0, conn, err, "SELECT count(*) FROM spaces", "");
     if (ok) {
         *out = arena_alloc(arena, ((size_t)most + 1) * sizeof **out);
-        stmt = conn_query(conn, err, "SELECT " SPACE_COLUMNS " FROM spaces s ORDER BY s.space_no",
-                          "");
+        stmt = conn_query(conn, err, SPACE_COLUMNS " ORDER BY space_no", "");
         ok = stmt != NULL;
     }
     while (ok && (ok = conn_step(&row, conn, stmt, err)) && row && *n < most)
@@ -56,8 +56,7 @@ bool store_put_space(struct store_tx *tx, struct space_row *out, const char *nam
                            " ON CONFLICT (name) DO NOTHING",
                            "tii", name, (int64_t)dim, (int64_t)late))
         return tx_done(tx, false);
-    sqlite3_stmt *stmt = conn_query(
-        conn, err, "SELECT " SPACE_COLUMNS " FROM spaces s WHERE s.name = ?", "t", name);
+    sqlite3_stmt *stmt = conn_query(conn, err, SPACE_COLUMNS " WHERE name = ?", "t", name);
     bool ok = stmt && conn_step(&row, conn, stmt, err);
     if (ok)
         space_from(out, NULL, stmt);
@@ -69,6 +68,16 @@ bool store_put_space(struct store_tx *tx, struct space_row *out, const char *nam
                        out->dim, out->late ? " a token" : "", dim, late ? " a token" : "");
     return tx_done(tx, ok);
 }
+
+bool store_drop_space(struct store_tx *tx, int space, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    bool ok = conn &&
+              conn_run(conn, err, "DELETE FROM vectors WHERE space_no = ?", "i", (int64_t)space) &&
+              conn_run(conn, err, "DELETE FROM spaces WHERE space_no = ?", "i", (int64_t)space);
+    return tx_done(tx, ok);
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 bool store_put_vectors(struct store_tx *tx, int space, const char *doc_id,
                        const struct vector_row *rows, int n, struct error *err) {
@@ -82,56 +91,83 @@ bool store_put_vectors(struct store_tx *tx, int space, const char *doc_id,
         error_set(err, ERROR_MISSING, "there is no document %s that has been read", doc_id);
         return tx_done(tx, false);
     }
-    bool ok = conn_run(conn, err, "DELETE FROM vectors WHERE doc_no = ? AND space_no = ?", "ii",
-                       doc_no, (int64_t)space);
+    bool ok = conn_run(conn, err,
+                       "DELETE FROM vectors WHERE space_no = ? AND kind IN (0, 1) AND doc_no = ?",
+                       "ii", (int64_t)space, doc_no);
     for (int i = 0; i < n && ok; i++)
         ok = conn_run(conn, err,
-                      "INSERT INTO vectors (doc_no, space_no, kind, item, first, n)"
-                      " VALUES (?,?,?,?,?,?)",
-                      "iiiiii", doc_no, (int64_t)space, (int64_t)rows[i].kind,
-                      (int64_t)rows[i].item, rows[i].first, (int64_t)rows[i].n);
+                      "INSERT INTO vectors (id, doc_no, space_no, kind, item) VALUES (?,?,?,?,?)",
+                      "iiiii", rows[i].id, doc_no, (int64_t)space, (int64_t)rows[i].kind,
+                      (int64_t)rows[i].item);
     return tx_done(tx, ok);
-}
-
-/* Rows of one document mostly lie together: its id is looked up when it changes. */
-static bool id_of(char doc_id[SHA256_HEX + 1], struct conn *conn, int64_t doc_no,
-                  struct error *err) {
-    bool row = false;
-    doc_id[0] = '\0';
-    sqlite3_stmt *stmt = conn_query(conn, err, "SELECT doc_id FROM documents WHERE doc_no = ?", "i",
-                                    doc_no);
-    bool ok = stmt && conn_step(&row, conn, stmt, err);
-    if (ok && row)
-        column_id(doc_id, stmt, 0);
-    conn_finish(stmt);
-    return ok;
 }
 
 bool store_visit_vectors(struct store *store, int space, enum vector_kind kind,
                          const struct search_filter *filter, vector_visitor visit, void *ctx,
                          struct error *err) {
     struct conn *conn;
+    int64_t ids[VISIT_IDS];
+    int n = 0;
     if (!reader_take(&conn, store, err))
         return false;
     struct arena *arena = arena_new(0);
     sqlite3_stmt *stmt = filter_vectors(arena, conn, space, kind, filter, err);
-    int64_t doc_no = 0;
-    char doc_id[SHA256_HEX + 1] = "";
     bool more = false, ok = stmt != NULL, go_on = true;
     while (ok && go_on && (ok = conn_step(&more, conn, stmt, err)) && more) {
-        if (sqlite3_column_int64(stmt, 0) != doc_no) {
-            doc_no = sqlite3_column_int64(stmt, 0);
-            ok = id_of(doc_id, conn, doc_no, err);
+        ids[n++] = sqlite3_column_int64(stmt, 0);
+        if (n == VISIT_IDS) {
+            go_on = visit(ctx, ids, n);
+            n = 0;
         }
-        struct vector_row row = {.kind = kind,
-                                 .item = sqlite3_column_int(stmt, 1),
-                                 .first = sqlite3_column_int64(stmt, 2),
-                                 .n = sqlite3_column_int(stmt, 3)};
-        go_on = ok && visit(ctx, doc_id, &row);
     }
+    if (ok && go_on && n > 0)
+        visit(ctx, ids, n);
     conn_finish(stmt);
     arena_free(arena);
     reader_drop(conn);
+    return ok;
+}
+
+static bool find_vector(struct vector_place *out, struct conn *conn, int64_t id,
+                        struct error *err) {
+    bool row = false;
+    memset(out, 0, sizeof *out);
+    sqlite3_stmt *stmt = conn_query(conn, err,
+                                    "SELECT d.doc_id, v.space_no, v.kind, v.item FROM vectors v"
+                                    " JOIN documents d ON d.doc_no = v.doc_no WHERE v.id = ?",
+                                    "i", id);
+    bool ok = stmt && conn_step(&row, conn, stmt, err);
+    if (ok && row) {
+        column_id(out->doc_id, stmt, 0);
+        out->space = sqlite3_column_int(stmt, 1);
+        out->kind = (enum vector_kind)sqlite3_column_int(stmt, 2);
+        out->item = sqlite3_column_int(stmt, 3);
+    }
+    conn_finish(stmt);
+    return ok;
+}
+
+bool store_find_vectors(struct vector_place *out, struct store *store, const int64_t *ids, int n,
+                        struct error *err) {
+    struct conn *conn;
+    bool ok = reader_take(&conn, store, err);
+    for (int i = 0; i < n && ok; i++)
+        ok = find_vector(&out[i], conn, ids[i], err);
+    reader_drop(conn);
+    return ok;
+}
+
+bool store_find_item(int64_t *id, bool *found, struct store *store, int space, const char *doc_id,
+                     enum vector_kind kind, int item, struct error *err) {
+    struct conn *conn;
+    *found = false;
+    bool ok = reader_take(&conn, store, err) &&
+              conn_number(id, 0, conn, err,
+                          "SELECT v.id FROM documents d JOIN vectors v ON v.doc_no = d.doc_no"
+                          " WHERE d.doc_id = ? AND v.space_no = ? AND v.kind = ? AND v.item = ?",
+                          "tiii", doc_id, (int64_t)space, (int64_t)kind, (int64_t)item);
+    reader_drop(conn);
+    *found = ok && *id != 0;
     return ok;
 }
 
@@ -157,47 +193,40 @@ bool store_vector_cover(struct vector_cover *out, struct store *store, int space
     return ok;
 }
 
-bool store_drop_vectors_past(struct store_tx *tx, char (**doc_ids)[SHA256_HEX + 1], int *n,
-                             struct arena *arena, int space, int64_t end, struct error *err) {
-    struct conn *conn = tx_conn(tx, err);
-    int64_t most = 0;
-    *n = 0;
-    *doc_ids = NULL;
-    if (!conn || !conn_number(&most, 0, conn, err,
-                              "SELECT count(DISTINCT doc_no) FROM vectors"
-                              " WHERE space_no = ? AND first + n > ?",
-                              "ii", (int64_t)space, end))
-        return tx_done(tx, false);
-    *doc_ids = arena_alloc(arena, ((size_t)most + 1) * sizeof **doc_ids);
-    sqlite3_stmt *stmt = conn_query(conn, err,
-                                    "SELECT doc_id FROM documents WHERE doc_no IN"
-                                    " (SELECT doc_no FROM vectors"
-                                    "  WHERE space_no = ? AND first + n > ?)"
-                                    " ORDER BY doc_no",
-                                    "ii", (int64_t)space, end);
-    bool row = false, ok = stmt != NULL;
-    while (ok && (ok = conn_step(&row, conn, stmt, err)) && row && *n < most)
-        column_id((*doc_ids)[(*n)++], stmt, 0);
-    conn_finish(stmt);
-    ok = ok && conn_run(conn, err,
-                        "DELETE FROM vectors WHERE space_no = ?1 AND doc_no IN"
-                        " (SELECT doc_no FROM vectors WHERE space_no = ?1 AND first + n > ?2)",
-                        "ii", (int64_t)space, end);
-    return tx_done(tx, ok);
+/* ---- who is told ---------------------------------------------------------------------------- */
+
+static void note_change(void *ctx, int operation, const char *database, const char *table,
+                        sqlite3_int64 row_id) {
+    struct item_changes *changes = ctx;
+    (void)database;
+    if (strcmp(table, "vectors") != 0 || operation == SQLITE_UPDATE)
+        return;
+    struct id_list *list = operation == SQLITE_INSERT ? &changes->added : &changes->removed;
+    if (list->n == list->cap) {
+        list->cap = list->cap ? 2 * list->cap : 64;
+        list->ids = mem_grow(list->ids, (size_t)list->cap, sizeof *list->ids);
+    }
+    list->ids[list->n++] = row_id;
 }
 
-bool store_pack_vectors(struct store_tx *tx, int space, struct error *err) {
-    struct conn *conn = tx_conn(tx, err);
-    bool ok =
-        conn &&
-        conn_run(conn, err,
-                 "UPDATE vectors SET first = packed.first FROM"
-                 " (SELECT doc_no, kind, item, sum(n) OVER (ORDER BY kind, first) - n AS first"
-                 "  FROM vectors WHERE space_no = ?1) AS packed"
-                 " WHERE vectors.space_no = ?1 AND vectors.doc_no = packed.doc_no"
-                 " AND vectors.kind = packed.kind AND vectors.item = packed.item",
-                 "i", (int64_t)space) &&
-        conn_run(conn, err, "UPDATE spaces SET generation = generation + 1 WHERE space_no = ?", "i",
-                 (int64_t)space);
-    return tx_done(tx, ok);
+void store_watch_items(struct store *store, item_watcher watcher, void *ctx) {
+    store->changes.watcher = watcher;
+    store->changes.ctx = ctx;
+    sqlite3_update_hook(store->writer->db, watcher ? note_change : NULL, &store->changes);
+    changes_forget(&store->changes);
+}
+
+void changes_tell(struct item_changes *changes) {
+    if (changes->watcher && changes->added.n + changes->removed.n > 0)
+        changes->watcher(changes->ctx, changes->added.ids, changes->added.n, changes->removed.ids,
+                         changes->removed.n);
+    changes_forget(changes);
+}
+
+void changes_forget(struct item_changes *changes) {
+    struct id_list *lists[] = {&changes->added, &changes->removed};
+    for (size_t i = 0; i < BASE_COUNT(lists); i++) {
+        mem_free(lists[i]->ids);
+        *lists[i] = (struct id_list){0};
+    }
 }

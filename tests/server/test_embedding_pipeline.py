@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -148,7 +149,7 @@ def test_every_passage_and_page_has_its_vectors(serve):
     assert search(server, "heron", "text")["results"] == []
     server.stop()
     server = serve(visual="colpali-merged")
-    assert space(server, "visual")["bytes"] == 16  # the dead tail is cut
+    assert space(server, "visual")["bytes"] == 0  # a file without anything alive is gone
 
 
 @pytest.mark.parametrize("batches", [("1", "1"), ("64", "256")])
@@ -210,7 +211,7 @@ def test_documents_read_at_once_keep_their_own_vectors(serve):
     assert space(server, "text")["items"] == len(texts)
     for name, text in list(texts.items())[::4]:
         best = search(server, text.strip(), "text", 1)["results"][0]
-        assert best["filename"] == name and best["score"] == pytest.approx(1, abs=1e-3)
+        assert best["filename"] == name and best["score"] == pytest.approx(1, abs=5e-3)
 
 
 # ---- questions ---------------------------------------------------------------------------------
@@ -445,13 +446,12 @@ def test_a_shortened_file_loses_only_what_it_lacks(serve):
     for i in range(4):
         server.read(text_of(i).encode(), f"{i}.txt")
     before = strip(search(server, text_of(0).strip(), "text"))
-    [file] = (server.data_dir / "vectors").glob("*.f32")
-    size = file.stat().st_size
+    [file] = (server.data_dir / "vectors").glob("*/*.seg")
     server.stop()
-    os.truncate(file, size - 10)
+    n_slots, scan, records = struct.unpack_from("<I28xQQ", file.read_bytes(), 24)
+    os.truncate(file, scan + 3 * ((records - scan) // n_slots) + 8)  # within the fourth's code
     server = serve()
-    assert "3.txt" in server.log and "1 documents have lost their vectors" in server.log
-    assert space(server, "text")["items"] == 3
+    assert "000001.seg" in server.log and "cut short" in server.log
     after = strip(search(server, text_of(0).strip(), "text"))
     assert [hit["filename"] for hit in after] == \
         [hit["filename"] for hit in before if hit["filename"] != "3.txt"]

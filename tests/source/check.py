@@ -21,6 +21,7 @@ LIBRARIES = {
         "read",
     r"dnnl.*|cuda.*|cublas.*|ggml.*|immintrin\.h|x86intrin\.h|arm_neon\.h": "device",
     r"sqlite3\.h": "store",
+    r"xxhash\.h|xxh3\.h": "index",
 }
 
 BANNED = re.compile(

@@ -25,9 +25,9 @@ PREFIXES = {
     "device": "device attention code codes cpu dot maxsim precision signs tensor weight",
     "model": "added bert bpe checkpoint colpali config family gemma hub ids image json model normalizer "
              "packed pieces place pretokenizer siglip template tokenizer unicode vocab weights wordpiece",
-    "store": "store chunks column conn document filter fold fulltext lexical matcher postings ranges "
+    "store": "store changes chunks column conn document filter fold fulltext lexical matcher postings ranges "
              "reader stem token tokens tx word",
-    "index": "index item pooling rotate segment shape slot view",
+    "index": "index item live part pooling rotate search segment shape slot space view",
     "queue": "queue",
     "corpus": "corpus model",
     "api": "api call document events handle job json route routes security upload web",

@@ -145,8 +145,10 @@ static int set_up(void **state) {
     memset(&corpus, 0, sizeof corpus);
     corpus.settings = &settings;
     must(store_open(&corpus.store, dir, &err));
-    must(index_open(&corpus.index, corpus.store, dir, &err));
-    struct space_info info[] = {{"visual", DIM, true}, {"text", DIM, false}};
+    const struct index_settings how = {
+        .pool_factor = 2, .code_bits = 8, .keep_full = true, .recall = 1};
+    must(index_open(&corpus.index, corpus.store, dir, &how, &err));
+    struct space_info info[] = {{"visual", DIM, true}, {"text", DIM, true}};
     for (int role = 0; role < CORPUS_ROLES; role++) {
         owners[role] = (struct owner){.state = MODEL_READY};
         corpus.owners[role] = &owners[role];

@@ -87,6 +87,7 @@ int main(void) {
     failed += run_jobs_tests();
     failed += run_files_tests();
     failed += run_schema_tests();
+    failed += run_vectors_tests();
     failed += run_thread_tests();
     return failed != 0;
 }

@@ -328,88 +328,8 @@ static void a_hundred_thousand_documents_list_quickly(void **state) {
     fixture_close(&f);
 }
 
-static void put_vectors(struct fixture *f, int space, int n, int64_t first, int n_items) {
-    struct store_tx *tx;
-    struct vector_row rows[8];
-    for (int i = 0; i < n_items; i++)
-        rows[i] = (struct vector_row){i % 2 ? VECTORS_CHUNK : VECTORS_PAGE, i, first + 2 * i, 2};
-    must(store_begin(&tx, f->store, &err));
-    must(store_put_vectors(tx, space, test_id(f->arena, n), rows, n_items, &err));
-    must(store_commit(tx, &err));
-}
-
-static bool add_row(void *ctx, const char *doc_id, const struct vector_row *row) {
-    buf_printf(ctx, "%ld:%d@%d+%d ", strtol(doc_id, NULL, 16), row->item, (int)row->first, row->n);
-    return true;
-}
-
-static const char *vectors_of(struct fixture *f, int space, enum vector_kind kind) {
-    struct buf text = {0};
-    must(store_visit_vectors(f->store, space, kind, NULL, add_row, &text, &err));
-    const char *copy = arena_strndup(f->arena, text.data ? text.data : "", text.len);
-    buf_fini(&text);
-    return copy;
-}
-
-static struct space_row space_row(struct fixture *f) {
-    struct space_row *rows;
-    int n;
-    must(store_list_spaces(&rows, &n, f->arena, f->store, &err));
-    assert_int_equal(n, 1);
-    return rows[0];
-}
-
-static void rows_of_vectors_are_put_packed_and_dropped(void **state) {
-    (void)state;
-    struct fixture f;
-    fixture_open(&f);
-    struct store_tx *tx;
-    struct space_row made, again;
-    must(store_begin(&tx, f.store, &err));
-    must(store_put_space(tx, &made, "a", 4, true, &err));
-    must(store_put_space(tx, &again, "a", 4, true, &err));
-    assert_int_equal(made.space, again.space);
-    must(store_commit(tx, &err));
-    must(store_begin(&tx, f.store, &err));
-    assert_false(store_put_space(tx, &again, "a", 5, true, &err));
-    assert_int_equal(err.kind, ERROR_CONFLICT);
-    store_rollback(tx);
-    for (int n = 1; n <= 3; n++)
-        put_text(&f, n, "words");
-    put_vectors(&f, made.space, 1, 0, 3);
-    put_vectors(&f, made.space, 2, 100, 2);
-    put_vectors(&f, made.space, 3, 50, 4);
-    assert_string_equal(vectors_of(&f, made.space, VECTORS_PAGE), "1:0@0+2 1:2@4+2 3:0@50+2 "
-                                                                  "3:2@54+2 2:0@100+2 ");
-    assert_int_equal(space_row(&f).n_items, 9);
-    assert_int_equal(space_row(&f).n_vectors, 18);
-    assert_int_equal(space_row(&f).end, 104);
-    put_vectors(&f, made.space, 1, 200, 1); /* replaces */
-    assert_int_equal(space_row(&f).n_items, 7);
-    must(store_begin(&tx, f.store, &err));
-    must(store_pack_vectors(tx, made.space, &err));
-    must(store_commit(tx, &err));
-    assert_string_equal(vectors_of(&f, made.space, VECTORS_PAGE),
-                        "3:0@0+2 3:2@2+2 2:0@4+2 1:0@6+2 ");
-    assert_string_equal(vectors_of(&f, made.space, VECTORS_CHUNK), "3:1@8+2 3:3@10+2 2:1@12+2 ");
-    assert_int_equal(space_row(&f).generation, 2);
-    assert_int_equal(space_row(&f).end, 14);
-    char(*doc_ids)[SHA256_HEX + 1];
-    int n_dropped;
-    must(store_begin(&tx, f.store, &err));
-    must(store_drop_vectors_past(tx, &doc_ids, &n_dropped, f.arena, made.space, 13, &err));
-    must(store_commit(tx, &err));
-    assert_int_equal(n_dropped, 1);
-    assert_string_equal(doc_ids[0], test_id(f.arena, 2));
-    assert_int_equal(space_row(&f).n_items, 5);
-    put_text(&f, 3, "read again");
-    assert_int_equal(space_row(&f).n_items, 1);
-    fixture_close(&f);
-}
-
 int run_rows_tests(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_vectors_are_put_packed_and_dropped),
         cmocka_unit_test(a_document_is_put_read_and_deleted),
         cmocka_unit_test(a_source_belongs_to_one_document),
         cmocka_unit_test(what_is_rolled_back_never_was),
