@@ -2,7 +2,7 @@
 BUILD := build
 TEST_BUILD := build-test
 
-.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models install clean
+.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models bench-search install clean
 
 all: setup $(BUILD)/build.ninja
 	ninja -C $(BUILD) docusearch
@@ -54,6 +54,12 @@ bench: all
 bench-models: all
 	ninja -C $(BUILD) tests/kernel/test_gemm
 	python3 bench/models.py $(BUILD) $(BENCH_MODELS)
+
+# The index beside other late-interaction searches; BENCH_PYTHON: an interpreter that has them,
+# BENCH_MINILM: the folder of all-MiniLM-L6-v2. Takes hours the first time, quiet, and 60 GB.
+bench-search: all
+	ninja -C $(BUILD) bench/bench_search
+	python3 bench/search.py $(BUILD) $(BENCH_SEARCH)
 
 install: all
 	meson install --no-rebuild -C $(BUILD)
