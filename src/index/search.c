@@ -18,10 +18,12 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_QUERY 4096 /* vectors of a question */
 #define MAX_QUERY_BYTES ((size_t)1 << 28)
-#define WORDS 4 /* of a bitmap that a thread takes at once: tens of microseconds of scan */
-#define CHUNK (WORDS * 64)
+/* Slots that a thread takes at once, multiples of 64: tens of microseconds of rows and of signs, a
+ * millisecond of full codes. */
+#define CHUNK_ROWS 1024
+#define CHUNK_SIGNS 256
+#define CHUNK_CODES 64
 
 double search_now_ms(void) {
     struct timespec at;
@@ -131,6 +133,7 @@ static int64_t count_items(const struct search *search) {
 struct pass {
     struct search *search;
     bool exact;          /* late items by their best codes */
+    int chunk;           /* slots */
     const float *values; /* of Hamming distances */
     uint32_t *starts;    /* parts + 1: each part's first chunk */
 };
@@ -153,9 +156,9 @@ static void score_run(const struct pass *pass, const struct segment *segment, in
 /* Late items by their best codes, as many at once as there are. */
 static void score_exactly(const struct search *search, const struct segment *segment,
                           uint32_t first, const uint64_t *mask, int n, float *scores) {
-    struct coded codes[CHUNK];
-    float of_codes[CHUNK];
-    int slots[CHUNK], n_codes = 0;
+    struct coded codes[CHUNK_CODES];
+    float of_codes[CHUNK_CODES];
+    int slots[CHUNK_CODES], n_codes = 0;
     enum item_part best = segment->shape.keep_full ? PART_FULL : PART_POOLED;
     for (int i = 0; i < n; i++) {
         if (is_set(mask, i) && search_codes(&codes[n_codes], search, first + (uint32_t)i, best))
@@ -175,10 +178,10 @@ static void score_chunk(void *ctx, int chunk, int thread) {
     while (pass->starts[part + 1] <= (uint32_t)chunk)
         part++;
     const struct view_part *view_part = &search->view->parts[part];
-    int first = (chunk - (int)pass->starts[part]) * CHUNK;
-    int n = view_part->n_slots - first < CHUNK ? view_part->n_slots - first : CHUNK;
+    int first = (chunk - (int)pass->starts[part]) * pass->chunk;
+    int n = view_part->n_slots - first < pass->chunk ? view_part->n_slots - first : pass->chunk;
     float *scores = search->scores + search->starts[part] + first;
-    uint64_t mask[WORDS] = {0};
+    uint64_t mask[CHUNK_ROWS / 64] = {0};
     for (int word = 0; word * 64 < n; word++)
         mask[word] = mask_of(search, part, first / 64 + word);
     for (int i = 0; i < n; i++)
@@ -200,7 +203,12 @@ static void score_chunk(void *ctx, int chunk, int thread) {
 
 static bool score_all(struct search *search, bool exact, struct error *err) {
     const struct view *view = search->view;
-    struct pass pass = {.search = search, .exact = exact};
+    bool late = view->parts[0].segment->shape.late;
+    struct pass pass = {.search = search,
+                        .exact = exact,
+                        .chunk = !late   ? CHUNK_ROWS
+                                 : exact ? CHUNK_CODES
+                                         : CHUNK_SIGNS};
     float *values = mem_try((size_t)search->dim + 1, sizeof *values, SIZE_MAX);
     pass.starts = mem_try((size_t)view->n_parts + 1, sizeof *pass.starts, SIZE_MAX);
     bool ok = values && pass.starts;
@@ -209,7 +217,8 @@ static bool score_all(struct search *search, bool exact, struct error *err) {
     pass.values = values;
     for (int part = 0; ok && part < view->n_parts; part++)
         pass.starts[part + 1] = pass.starts[part] +
-                                (uint32_t)((view->parts[part].n_slots + CHUNK - 1) / CHUNK);
+                                (uint32_t)((view->parts[part].n_slots + pass.chunk - 1) /
+                                           pass.chunk);
     if (ok)
         device_run(search->device, (int)pass.starts[view->n_parts], score_chunk, &pass);
     mem_free(values);
@@ -324,9 +333,9 @@ bool view_search(struct scored **out, int *n, struct index_effort *effort, struc
     *out = NULL;
     *n = 0;
     *effort = (struct index_effort){0};
-    if (n_query < 1 || n_query > MAX_QUERY)
+    if (n_query < 1 || n_query > MAXSIM_MAX_QUERY)
         return error_set(err, ERROR_INPUT, "a question of %d vectors; there may be 1 to %d",
-                         n_query, MAX_QUERY);
+                         n_query, MAXSIM_MAX_QUERY);
     struct maxsim_query *prepared;
     struct search search = {.view = view,
                             .allowed = allowed,
