@@ -57,6 +57,7 @@ const SHORTCUTS = [
   ['← →', 'Previous and next page of a document'],
   ['+ − 0', 'Zoom in, out, to the width'],
   ['t', 'Picture or text of a page'],
+  ['w', 'Why this page: where the question fits it'],
   ['Delete', 'Delete a document (asks first)'],
   ['Esc', 'Back, or close'],
   ['?', 'This list'],

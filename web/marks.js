@@ -1,4 +1,4 @@
-// Found words: marked in text, and drawn over a page's picture.
+// What was found: marked in text, and drawn over a page's picture.
 
 import { el } from './dom.js';
 
@@ -39,9 +39,12 @@ export function markWords(text, words) {
     .map((part) => (words.has(part.toLowerCase()) ? el('mark', {}, part) : part));
 }
 
-// A layer to lie over a picture; boxes are 0..1 of it, from the top left.
-export function boxLayer(boxes) {
-  const layer = el('div', { class: 'boxes', 'aria-hidden': 'true' });
+export const boxKind = (hit) => (hit?.box_kind === 'patches' ? 'places' : 'words');
+
+// A layer to lie over a picture; boxes are 0..1 of it, from the top left. kind: 'words' marks them
+// like a pen; 'places' frames them, as parts of the picture that are no words.
+export function boxLayer(boxes, kind = 'words') {
+  const layer = el('div', { class: `boxes ${kind}`, 'aria-hidden': 'true' });
   for (const [x0, y0, x1, y1] of (boxes ?? []).slice(0, MOST_BOXES)) {
     const box = el('span', { class: 'box' });
     box.style.left = `${x0 * 100}%`;

@@ -2,7 +2,7 @@
 
 import { call } from './api.js';
 import { announce, el, icon } from './dom.js';
-import { boxLayer, markedText } from './marks.js';
+import { boxKind, boxLayer, markedText } from './marks.js';
 import { documentCard, formatTile } from './documents.js';
 import { searchModes } from './models.js';
 import { picture } from './picture.js';
@@ -199,7 +199,7 @@ function thumb(result) {
   if (!result.thumb_url) return formatTile(result.metadata.format);
   return el('div', { class: 'sheet' },
     picture(result.thumb_url, '', { width: result.page_width, height: result.page_height }),
-    boxLayer(result.boxes));
+    boxLayer(result.boxes, boxKind(result)));
 }
 
 // ---- no query ---------------------------------------------------------------------------------

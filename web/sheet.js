@@ -3,7 +3,7 @@
 import { call, hasKey, request } from './api.js';
 import { isReady } from './documents.js';
 import { el } from './dom.js';
-import { boxLayer, markWords, markedWords } from './marks.js';
+import { boxKind, boxLayer, markWords, markedWords } from './marks.js';
 import { picture } from './picture.js';
 
 const ZOOMS = [0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
@@ -46,7 +46,7 @@ function showPicture(box, { info, place, hits }) {
   }
   const image = picture(facts.image_url, `Page ${place.page} of ${info.filename}`, facts);
   const sheet = el('div', { class: 'sheet page', data: { path: facts.image_url } }, image,
-    boxLayer(hit?.boxes));
+    boxLayer(hit?.boxes, boxKind(hit)));
   const next = pictureOf(info, place.page + 1);
   sheet.style.setProperty('--zoom', ZOOMS[zoom]);
   box.replaceChildren(sheet);

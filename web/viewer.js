@@ -9,6 +9,7 @@ import {
   hasPicture, showPage, textIsShown, toggleText, zoomBy, zoomEnds, zoomPercent,
 } from './sheet.js';
 import { corpusVersion } from './state.js';
+import { hasWhy, hideWhy, showWhy, toggleWhy, whyIsShown } from './why.js';
 import { count, partly, reason } from './words.js';
 
 const MOST_HITS = 100;
@@ -99,6 +100,7 @@ function frame() {
       hitsPanel(),
       el('div', { class: 'viewer-body' },
         el('div', { class: 'viewer-tools', role: 'toolbar', 'aria-label': 'Page' }),
+        el('div', { class: 'viewer-why', hidden: true }),
         el('div', {
           class: 'viewer-page', tabindex: '0', role: 'region', 'aria-label': 'The page',
         })))));
@@ -199,9 +201,17 @@ function turned() {
 }
 
 function draw() {
+  const page = open.view.querySelector('.viewer-page');
+  const why = open.view.querySelector('.viewer-why');
   drawTools(open.view.querySelector('.viewer-tools'));
-  showPage(open.view.querySelector('.viewer-page'), open);
+  showPage(page, open);
+  const sheet = page.querySelector('.sheet');
+  if (whyIsShown() && canTellWhy()) showWhy(why, sheet, open);
+  else hideWhy(why, sheet);
 }
+
+const hitHere = () => open.hits.find((hit) => hit.page_num === open.place.page);
+const canTellWhy = () => hasWhy(hitHere()) && hasPicture(open) && !textIsShown();
 
 function drawTools(bar) {
   const { info, place } = open;
@@ -221,6 +231,11 @@ function drawTools(bar) {
         on: { click: () => redrawAfter(zoomBy, 0) },
       }, `${zoomPercent()} %`),
       tool('plus', 'Larger (+)', 'larger', ends.largest, () => redrawAfter(zoomBy, 1))) : '',
+    canTellWhy() ? el('button', {
+      type: 'button', class: 'button quiet', title: 'Where the question fits this page (w)',
+      data: { tool: 'why' }, 'aria-pressed': String(whyIsShown()),
+      on: { click: () => redrawAfter(toggleWhy) },
+    }, icon('why'), 'Why this page') : '',
     hasPicture(open) ? el('button', {
       type: 'button', class: 'button quiet', title: 'Picture or text (t)', data: { tool: 'text' },
       on: { click: () => redrawAfter(toggleText) },
@@ -280,6 +295,7 @@ function pressed(event) {
     case '-': press('smaller'); break;
     case '0': press('width'); break;
     case 't': press('text'); break;
+    case 'w': press('why'); break;
     case 'Delete': removeOpen(); break;
     case 'Escape': back(backPath()); break;
     default: return;

@@ -26,6 +26,8 @@ static const struct route routes[] = {
     {"GET", "/documents/{doc_id}/pages/{n}_thumb.jpg", 0, handle_page_thumb},
     {"GET", "/documents/{doc_id}/pages/{n}.jpg", 0, handle_page_picture},
     {"GET", "/documents/{doc_id}/pages/{n}", 0, handle_page},
+    {"GET", "/documents/{doc_id}/pages/{n}/heatmap.png", 0, handle_heatmap},
+    {"GET", "/documents/{doc_id}/pages/{n}/explain", 0, handle_explain},
     {"GET", "/images/{doc_id}/{file}", 0, handle_image},
     {"POST", "/search", ROUTE_BODY, handle_search},
     {"GET", "/search", 0, handle_search_get},

@@ -3,7 +3,7 @@
  * Invariants:
  *  1. A document's row is written only after its original is synced under its id.
  *  2. Files of an id change together with its rows only under the id's stripe. */
-#include "corpus/internal.h"
+#include "corpus/explain.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +35,7 @@ void corpus_close(struct corpus *corpus) {
     queue_close(corpus->queue);
     read_pool_close(corpus->readers);
     corpus_models_close(corpus);
+    corpus_questions_free(corpus->questions);
     index_close(corpus->index);
     store_close(corpus->store);
     store_lock_release(corpus->lock);
@@ -153,6 +154,7 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
                  struct error *err) {
     struct corpus *corpus = mem_alloc(sizeof *corpus);
     corpus->settings = settings;
+    corpus->questions = corpus_questions_new();
     for (int i = 0; i < CORPUS_STRIPES; i++)
         lock_init(&corpus->stripes[i], LOCK_CORPUS);
     lock_init(&corpus->owners_lock, LOCK_READ);

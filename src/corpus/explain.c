@@ -60,7 +60,7 @@ static bool fit_page(struct explanation *out, struct arena *arena, struct corpus
                    question->vectors.values, question->vectors.n, err))
         return false;
     if (fit.n_vectors < n_patches)
-        return error_set_code(err, ERROR_MISSING, "no_patches",
+        return error_set_code(err, ERROR_IO, "vectors_damaged",
                               "page %d has %d vectors, fewer than the %d patches of its model",
                               page, fit.n_vectors, n_patches);
     out->words = arena_alloc(arena, ((size_t)out->n_words + 1) * sizeof *out->words);
@@ -109,6 +109,11 @@ static bool ask_and_fit(struct explanation *out, struct arena *arena, struct cor
     bool ok = corpus_ask(&question, arena, owner, wanted, err);
     if (ok && !fit_page(out, arena, corpus, &question, doc_id, page, err)) {
         ok = false;
+        if (strcmp(err->code, "no_patches") == 0 && err->kind == ERROR_MISSING)
+            error_set_code(err, ERROR_MISSING, "no_patches",
+                           "page %d was kept pooled, without its patches "
+                           "(INDEX_FULL_VECTORS=false)",
+                           page);
         if (strcmp(err->code, "not_found") == 0)
             error_set_code(err, ERROR_MISSING, "no_vectors", "page %d has no vectors of %.100s",
                            page, owner->name);

@@ -4,6 +4,7 @@
  * What no model can do is said in its stage, and the rest answers: without any model hybrid and
  * text find what the words alone give. */
 #include "corpus/answer.h"
+#include "corpus/explain.h"
 #include "corpus/owner.h"
 
 #include <inttypes.h>
@@ -26,7 +27,7 @@ struct searching {
     /* The question by one model; several stages may share it. */
     struct {
         struct owner *owner;
-        struct embedding vectors;
+        struct question question;
     } asked;
 };
 struct hits {
@@ -104,14 +105,12 @@ static bool is_blank(const char *text) {
 static bool ask_model(const struct embedding **out, struct searching *s, enum model_role role,
                       struct error *err) {
     struct owner *owner = s->owners[role];
-    const char *text = s->wanted;
-    struct model_input input = {.kind = INPUT_QUERY, .text = text, .len = strlen(text)};
-    *out = &s->asked.vectors;
+    *out = &s->asked.question.vectors;
     if (s->asked.owner == owner)
         return true;
     s->asked.owner = NULL;
     if (!is_worth_loading(s, owner, err) ||
-        !corpus_owner_embed(&s->asked.vectors, s->arena, owner, &input, 1, err))
+        !corpus_ask(&s->asked.question, s->arena, owner, s->wanted, err))
         return false;
     s->asked.owner = owner;
     return true;
@@ -397,6 +396,18 @@ static bool search_by_mode(struct searching *s, struct error *err) {
     return error_set(err, ERROR_INPUT, "search mode %d", (int)s->request->mode);
 }
 
+/* Where the visual model found a page and no word of the question stands, its best patches. */
+static bool place_results(struct searching *s, struct error *err) {
+    if (s->asked.owner != s->owners[ROLE_VISUAL])
+        return true;
+    for (int i = 0; i < s->out->n_results; i++) {
+        if (!corpus_explain_result(&s->out->results[i], s->arena, s->corpus, &s->asked.question,
+                                   err))
+            return false;
+    }
+    return true;
+}
+
 bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus *corpus,
                    const struct search_request *request, struct error *err) {
     memset(out, 0, sizeof *out);
@@ -412,7 +423,7 @@ bool corpus_search(struct search_reply *out, struct arena *arena, struct corpus 
     s.excluded = lexical_excluded(arena, s.query);
     out->results = arena_alloc(arena, (size_t)request->n_results * sizeof *out->results);
     corpus_owners_take(s.owners, corpus);
-    bool ok = search_by_mode(&s, err);
+    bool ok = search_by_mode(&s, err) && place_results(&s, err);
     corpus_owners_give(s.owners);
     if (!ok)
         return false;
