@@ -268,8 +268,6 @@ static json_t *result_json(struct call *call, const struct search_result *result
                             highlights_json(result), "boxes", boxes_json(result));
     json_object_set_new(out, "box_kind",
                         json_string(result->box_kind == BOXES_PATCHES ? "patches" : "words"));
-    json_object_set_new(out, "box_kind",
-                        json_string(result->box_kind == BOXES_PATCHES ? "patches" : "words"));
     json_object_set_new(out, "parts", parts_json(result));
     json_object_set_new(out, "page_width", positive_or_null((double)result->page_width_pt));
     json_object_set_new(out, "page_height", positive_or_null((double)result->page_height_pt));
