@@ -49,6 +49,27 @@ static bool model_failed(const json_t *models) {
     return false;
 }
 
+static json_t *per_item(int64_t bytes, int64_t n_items) {
+    return json_integer(n_items > 0 ? (bytes + n_items / 2) / n_items : 0);
+}
+
+static json_t *space_json(const struct space_facts *space) {
+    int64_t n = space->n_items;
+    int64_t codes = space->scan_bytes + space->pooled_bytes + space->full_bytes;
+    json_t *out = json_pack("{s:o, s:i, s:b, s:I, s:I, s:I, s:I, s:i}", "name",
+                            json_text_of(space->name), "dim", space->dim, "late", space->late,
+                            "items", (json_int_t)n, "vectors", (json_int_t)space->n_vectors,
+                            "bytes", (json_int_t)space->file_bytes, "dead_bytes",
+                            (json_int_t)space->dead_bytes, "segments", space->n_segments);
+    json_object_set_new(out, "bytes_per_item",
+                        json_pack("{s:o, s:o, s:o, s:o}", "scan", per_item(space->scan_bytes, n),
+                                  "pooled", per_item(space->pooled_bytes, n), "full",
+                                  per_item(space->full_bytes, n), "all", per_item(codes, n)));
+    json_object_set_new(out, "checked", json_integer(space->n_checked));
+    json_object_set_new(out, "damaged", json_integer(space->n_damaged));
+    return out;
+}
+
 static json_t *spaces_json(struct call *call) {
     struct space_facts *spaces;
     int n;
@@ -56,15 +77,8 @@ static json_t *spaces_json(struct call *call) {
     json_t *out = json_array();
     if (!index_spaces(&spaces, &n, call->arena, corpus_index(call->api->corpus), &err))
         return out;
-    for (int i = 0; i < n; i++) {
-        const struct space_facts *space = &spaces[i];
-        json_array_append_new(out, json_pack("{s:o, s:i, s:b, s:I, s:I, s:I, s:I}", "name",
-                                             json_text_of(space->name), "dim", space->dim, "late",
-                                             space->late, "items", (json_int_t)space->n_items,
-                                             "vectors", (json_int_t)space->n_vectors, "bytes",
-                                             (json_int_t)space->file_bytes, "dead_bytes",
-                                             (json_int_t)space->dead_bytes));
-    }
+    for (int i = 0; i < n; i++)
+        json_array_append_new(out, space_json(&spaces[i]));
     return out;
 }
 
@@ -183,23 +197,69 @@ static void model_metrics(struct call *call) {
     }
 }
 
+/* A label's value: backslash, quote and line end are escaped, as the text format asks for. */
+static const char *label_value(struct arena *arena, const char *text) {
+    char *out = arena_alloc(arena, 2 * strlen(text) + 1), *at = out;
+    for (; *text; text++) {
+        if (strchr("\\\"\n", *text))
+            *at++ = '\\';
+        *at++ = *text == '\n' ? 'n' : *text;
+    }
+    *at = '\0';
+    return out;
+}
+
+/* Of spaces that may have gone since. */
+static void forget_spaces(void) {
+    static const char *const families[] = {"bytes",    "items",   "vectors",
+                                           "segments", "checked", "damaged"};
+    for (size_t i = 0; i < BASE_COUNT(families); i++) {
+        char name[48];
+        snprintf(name, sizeof name, "docusearch_index_%s", families[i]);
+        metric_forget(name);
+    }
+}
+
+static void space_metrics(struct arena *arena, const struct space_facts *space) {
+    const char *name = label_value(arena, space->name);
+    const struct {
+        const char *part;
+        int64_t bytes;
+    } parts[] = {{"scan", space->scan_bytes},
+                 {"pooled", space->pooled_bytes},
+                 {"full", space->full_bytes},
+                 {"dead", space->dead_bytes},
+                 {"file", space->file_bytes}};
+    for (size_t i = 0; i < BASE_COUNT(parts); i++)
+        metric_set("docusearch_index_bytes",
+                   arena_printf(arena, "space=\"%s\",part=\"%s\"", name, parts[i].part),
+                   "Bytes of a vector space: codes of live items by kind, dead, all of its files.",
+                   (double)parts[i].bytes);
+    const char *label = arena_printf(arena, "space=\"%s\"", name);
+    metric_set("docusearch_index_items", label, "Pages and passages searchable by their vectors.",
+               (double)space->n_items);
+    metric_set("docusearch_index_vectors", label, "Vectors searchable.", (double)space->n_vectors);
+    metric_set("docusearch_index_segments", label, "Files of a vector space.",
+               (double)space->n_segments);
+    metric_set("docusearch_index_checked", label,
+               "Items whose bytes were all checked since the start.", (double)space->n_checked);
+    metric_set("docusearch_index_damaged", label,
+               "Items whose bytes were found damaged since the start.", (double)space->n_damaged);
+}
+
 static void vector_metrics(struct call *call) {
     struct device_info device;
     struct space_facts *spaces;
     int n = 0;
     struct error err;
-    double bytes = 0, vectors = 0;
     corpus_device(&device, call->api->corpus);
     metric_set("docusearch_device_bytes", NULL, "Memory that the device holds.",
                (double)device.bytes);
     if (!index_spaces(&spaces, &n, call->arena, corpus_index(call->api->corpus), &err))
         n = 0;
-    for (int i = 0; i < n; i++) {
-        bytes += (double)spaces[i].file_bytes;
-        vectors += (double)spaces[i].n_vectors;
-    }
-    metric_set("docusearch_index_bytes", NULL, "Vectors on disk.", bytes);
-    metric_set("docusearch_index_vectors", NULL, "Vectors searchable.", vectors);
+    forget_spaces();
+    for (int i = 0; i < n; i++)
+        space_metrics(call->arena, &spaces[i]);
 }
 
 static double resident_bytes(void) {

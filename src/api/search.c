@@ -290,11 +290,28 @@ static json_t *result_json(struct call *call, const struct search_result *result
     return out;
 }
 
+/* Items that the index scored, by codes that become finer. */
+static void add_effort(json_t *stage, const struct index_effort *effort) {
+    const struct {
+        const char *name, *ms_name;
+        int64_t n;
+        double ms;
+    } parts[] = {{"scanned", "scan_ms", effort->n_scanned, effort->scan_ms},
+                 {"pooled", "pooled_ms", effort->n_pooled, effort->pooled_ms},
+                 {"full", "full_ms", effort->n_full, effort->full_ms}};
+    for (size_t i = 0; i < BASE_COUNT(parts); i++) {
+        json_object_set_new(stage, parts[i].name, json_integer(parts[i].n));
+        json_object_set_new(stage, parts[i].ms_name, json_real(parts[i].ms));
+    }
+}
+
 static json_t *stages_json(const struct search_reply *reply) {
     json_t *out = json_object();
     for (int i = 0; i < reply->n_stages; i++) {
         const struct search_stage *stage = &reply->stages[i];
         json_t *one = json_pack("{s:f, s:i}", "ms", stage->ms, "candidates", stage->candidates);
+        if (stage->by_vectors)
+            add_effort(one, &stage->effort);
         if (stage->unavailable)
             json_object_set_new(one, "unavailable", json_string(stage->unavailable));
         if (stage->note)

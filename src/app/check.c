@@ -10,6 +10,9 @@ enum verdict { VERDICT_OK, VERDICT_NOTE, VERDICT_WRONG };
 struct checking {
     json_t *findings;
     bool wrong;
+    struct store *store; /* while the index tells of damage */
+    struct lock lock;    /* LOCK_CORPUS, over the findings then */
+    int n_damaged;
 };
 
 static void finding(struct checking *c, enum verdict verdict, const char *what, const char *fact,
@@ -135,6 +138,70 @@ static void check_models(struct checking *c, const json_t *health, const struct 
     arena_free(arena);
 }
 
+/* ---- vectors -------------------------------------------------------------------------------- */
+
+#define DAMAGES_MAX 20 /* that are named */
+
+/* The rows stay: a server that meets the damage has the document embedded again. */
+static void tell_damage(void *ctx, const struct index_damage *damage) {
+    struct checking *c = ctx;
+    struct arena *arena = arena_new(0);
+    struct document_row row = {0};
+    struct error unused;
+    char fact[480];
+    bool found = false;
+    if (!store_find_document(&row, &found, arena, c->store, damage->doc_id, &unused))
+        found = false;
+    snprintf(fact, sizeof fact, "%s%s%.12s, %s %d: %s%s%s", found ? row.filename : "",
+             found ? " " : "", damage->doc_id, damage->kind == ITEM_PAGE ? "page" : "passage",
+             damage->item + (damage->kind == ITEM_CHUNK), damage->part, damage->file ? " in " : "",
+             damage->file ? damage->file : "");
+    lock_take(&c->lock);
+    if (c->n_damaged++ < DAMAGES_MAX)
+        finding(c, VERDICT_WRONG, "damaged", fact, "a running server embeds the document again");
+    lock_drop(&c->lock);
+    arena_free(arena);
+}
+
+/* Every byte, where no server does so by and by. */
+static void check_codes(struct checking *c, struct corpus *corpus) {
+    int64_t n_items, n_damaged;
+    struct error err;
+    char fact[128];
+    c->store = corpus_store(corpus);
+    index_on_damage(corpus_index(corpus), tell_damage, c);
+    bool ok = index_check(&n_items, &n_damaged, corpus_index(corpus), &err);
+    snprintf(fact, sizeof fact, "%lld pages and passages checked, %d damaged",
+             ok ? (long long)n_items : 0LL, c->n_damaged);
+    finding(c, ok && c->n_damaged == 0 ? VERDICT_OK : VERDICT_WRONG, "vectors",
+            ok ? fact : err.text, "");
+}
+
+/* What a page or passage takes, and, of a running server, what it has checked so far. */
+static void check_spaces(struct checking *c, const json_t *health, const struct session *session) {
+    size_t i;
+    json_t *space;
+    json_array_foreach(json_object_get(health, "vector_spaces"), i, space) {
+        const json_t *bytes = json_object_get(space, "bytes_per_item");
+        long long n = (long long)json_number(space, "items");
+        long long n_damaged = (long long)json_number(space, "damaged");
+        char fact[480], more[96] = "";
+        if (session->client)
+            snprintf(more, sizeof more, "; %lld checked since the start, %lld damaged",
+                     (long long)json_number(space, "checked"), n_damaged);
+        snprintf(fact, sizeof fact,
+                 "%s: %lld items, %lld bytes each (scan %lld, pooled %lld, full %lld)%s",
+                 json_text(space, "name"), n, (long long)json_number(bytes, "all"),
+                 (long long)json_number(bytes, "scan"), (long long)json_number(bytes, "pooled"),
+                 (long long)json_number(bytes, "full"), more);
+        bool wrong = session->client && n_damaged > 0;
+        finding(c, wrong ? VERDICT_NOTE : VERDICT_OK, "vector space", fact,
+                wrong ? "their documents are embedded again: the server's log names them" : "");
+    }
+    if (session->corpus)
+        check_codes(c, session->corpus);
+}
+
 static void check_disk(struct checking *c, const struct settings *settings) {
     int64_t bytes;
     struct error err;
@@ -188,6 +255,7 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
     if (!check_arguments(self, &argc, argv, 0, 0))
         return EXIT_USAGE;
     struct checking c = {.findings = json_array()};
+    lock_init(&c.lock, LOCK_CORPUS);
     struct session session;
     struct error err;
     json_t *health = NULL;
@@ -199,6 +267,7 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
         check_converters(&c, health);
         check_precision(&c, health, settings);
         check_models(&c, health, &session);
+        check_spaces(&c, health, &session);
         check_disk(&c, settings);
         check_port(&c, &session);
     } else {
@@ -206,6 +275,7 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
                 "");
     }
     session_close(&session);
+    lock_fini(&c.lock);
     json_decref(health);
     if (json) {
         print_json(json_pack("{s:b, s:O}", "ok", !c.wrong, "findings", c.findings));

@@ -217,6 +217,7 @@ void log_write(enum log_level level, const char *format, ...) BASE_PRINTF(2, 3);
  * labels is NULL or `stage="read"`; a family has at most 64 label sets. */
 void metric_add(const char *family, const char *labels, const char *help, double amount);
 void metric_set(const char *family, const char *labels, const char *help, double value); /* gauge */
+void metric_forget(const char *family); /* its values so far, of things that may be gone */
 /* Histogram of seconds with buckets 1 ms … 60 s. */
 void metric_observe(const char *family, const char *labels, const char *help, double seconds);
 void metric_write(struct buf *out);

@@ -86,6 +86,20 @@ void metric_add(const char *family, const char *labels, const char *help, double
     lock_drop(&state.lock);
 }
 
+void metric_forget(const char *name) {
+    lock_take(&state.lock);
+    for (int i = 0; i < state.n_families; i++) {
+        struct family *family = state.families[i];
+        if (strcmp(family->name, name) != 0)
+            continue;
+        for (; family->n_series > 0; family->n_series--) {
+            mem_free(family->series[family->n_series - 1]->labels);
+            mem_free(family->series[family->n_series - 1]);
+        }
+    }
+    lock_drop(&state.lock);
+}
+
 void metric_set(const char *family, const char *labels, const char *help, double value) {
     lock_take(&state.lock);
     struct series *series = series_for(family, labels, help, METRIC_GAUGE);

@@ -216,6 +216,8 @@ struct search_stage {
     const char *name; /* "lexical", "dense", "visual" */
     double ms;
     int candidates;
+    bool by_vectors;            /* then effort tells of it */
+    struct index_effort effort; /* items that the index scored, stage by stage */
     const char *unavailable; /* NULL, or "no visual model is installed" */
     const char *note; /* NULL, or "3 documents have no vectors of this model", "the question was cut
                        * at 256 tokens", "the question has only words to leave out" */

@@ -143,7 +143,7 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
                          enum model_role role, struct error *err) {
     const struct embedding *question;
     struct index_hit *found;
-    struct index_effort effort;
+    struct index_effort *effort = &stage->effort;
     struct index_query query = {.kind = role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK,
                                 .filter = &s->request->filter,
                                 .exact = s->request->exact};
@@ -164,8 +164,9 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     query.vectors = question->values;
     query.n_vectors = question->n;
     query.limit = n_wanted;
-    if (!index_search(&found, &out->n, &effort, s->arena, s->corpus->index, &query, err) ||
-        !check_cover(stage, s, role, effort.n_scanned + effort.n_pooled + effort.n_full, err))
+    stage->by_vectors = true;
+    if (!index_search(&found, &out->n, effort, s->arena, s->corpus->index, &query, err) ||
+        !check_cover(stage, s, role, effort->n_scanned + effort->n_pooled + effort->n_full, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
     for (int i = 0; i < out->n; i++) {
@@ -194,10 +195,7 @@ static bool try_vectors(struct hits *out, bool *there, struct searching *s, enum
     }
     out->n = 0;
     stage->unavailable = arena_strdup(s->arena, why->text);
-    bool cut = strcmp(why->code, "vectors_cut") == 0;
-    if (cut)
-        log_error("%s", why->text);
-    return cut || why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY || why->kind == ERROR_LIMIT;
+    return why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY || why->kind == ERROR_LIMIT;
 }
 
 /* ---- results -------------------------------------------------------------------------------- */

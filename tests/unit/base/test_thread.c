@@ -163,6 +163,14 @@ static void metrics_in_prometheus_text(void **state) {
     assert_has_line(&out, "t_seconds_bucket{stage=\"read\",le=\"+Inf\"} 3");
     assert_has_line(&out, "t_seconds_sum{stage=\"read\"} 100.0055");
     assert_has_line(&out, "t_seconds_count{stage=\"read\"} 3");
+    buf_clear(&out);
+
+    metric_forget("t_bytes");
+    metric_forget("t_unheard_of");
+    metric_set("t_bytes", "space=\"a\"", "Bytes.", 7);
+    metric_write(&out);
+    assert_null(strstr(out.data, "t_bytes 12345678901234"));
+    assert_has_line(&out, "t_bytes{space=\"a\"} 7");
     buf_fini(&out);
 }
 
