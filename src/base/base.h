@@ -226,8 +226,8 @@ void metric_write(struct buf *out);
 
 /* In builds with -Dfault_points=true, DOCUSEARCH_FAULT="name:kill" ends the process with SIGKILL
  * here and "name:sleep" waits here 30 s; in others it is nothing. Names: received, renamed, queued,
- * parsed, chunked, embedded, committed, reembedded; reindex_noted, _loaded, _queued, _switching,
- * _switched, _dropped. */
+ * parsed, chunked, embedded, committed, damaged, reembedded; reindex_noted, _loaded, _queued,
+ * _switching, _switched, _dropped. */
 #ifdef FAULT_POINTS
 void fault_point(const char *name);
 #else

@@ -31,12 +31,12 @@ void corpus_close(struct corpus *corpus) {
     if (!corpus)
         return;
     corpus_stop(corpus);
+    index_close(corpus->index); /* first: it tells of damage, and has the device's threads */
     corpus_reindex_close(corpus);
     queue_close(corpus->queue);
     read_pool_close(corpus->readers);
     corpus_models_close(corpus);
     corpus_questions_free(corpus->questions);
-    index_close(corpus->index);
     store_close(corpus->store);
     store_lock_release(corpus->lock);
     for (int i = 0; i < CORPUS_STRIPES; i++)
@@ -178,6 +178,7 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_work, corpus, err) ||
         !corpus_reindex_open(corpus, err))
         goto fail;
+    corpus_watch_damage(corpus);
     *out = corpus;
     return true;
 fail:

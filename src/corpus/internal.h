@@ -93,6 +93,11 @@ bool corpus_reindex_start(struct corpus *corpus, struct error *err); /* its thre
 void corpus_reindex_stop(struct corpus *corpus);
 void corpus_reindex_close(struct corpus *corpus); /* half opened is fine */
 
+/* ---- damage.c ---- */
+
+/* What the index finds damaged is taken out and embedded again, from now on. After the queue. */
+void corpus_watch_damage(struct corpus *corpus);
+
 /* ---- reembed.c ---- */
 
 /* One READY document embedded again from what is stored of it: by the models that it lacks vectors

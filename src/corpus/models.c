@@ -93,7 +93,7 @@ static void add_target(struct vector_targets *out, struct owner *owner, unsigned
         }
     }
     owner->n_refs++;
-    out->items[out->n++] = (struct vector_target){owner, bits, next};
+    out->items[out->n++] = (struct vector_target){.owner = owner, .roles = bits, .next = next};
 }
 
 void corpus_targets_take(struct vector_targets *out, struct corpus *corpus) {

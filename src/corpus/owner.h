@@ -112,6 +112,7 @@ struct vector_target {
     struct owner *owner; /* taken */
     unsigned roles;      /* bits 1 << enum model_role: what it embeds of the document */
     bool next;           /* it is to be in use */
+    bool passed_over;    /* it has nothing to do for this document */
 };
 struct vector_targets {
     struct vector_target items[CORPUS_ROLES + 1];

@@ -72,26 +72,21 @@ static bool wait_loaded(const struct vector_targets *targets, struct again *in, 
     return true;
 }
 
-/* Leaves the targets that have something to do. */
+/* Who has something to do. */
 static bool choose(struct vector_targets *targets, struct again *in, struct error *err) {
     bool all = strcmp(in->row->kind, CORPUS_JOB_REEMBED) == 0;
-    int n = 0;
     if (!wait_loaded(targets, in, err))
         return false;
     for (int i = 0; i < targets->n; i++) {
-        struct vector_target target = targets->items[i];
+        struct vector_target *target = &targets->items[i];
         bool lacks = false;
-        if (!corpus_target_lacks(&lacks, &target, in->row->doc_id, err))
-            return false;
         enum model_state state;
-        bool ready = corpus_owner_settled(&state, target.owner) && state == MODEL_READY;
-        if (lacks || (all && ready)) {
-            targets->items[i] = targets->items[n];
-            targets->items[n++] = target;
-        }
+        if (!corpus_target_lacks(&lacks, target, in->row->doc_id, err))
+            return false;
+        bool ready = corpus_owner_settled(&state, target->owner) && state == MODEL_READY;
+        target->passed_over = !lacks && !(all && ready);
+        in->lacked = in->lacked || !target->passed_over;
     }
-    while (targets->n > n)
-        corpus_owner_give(targets->items[--targets->n].owner);
     return true;
 }
 
@@ -196,9 +191,10 @@ static bool embed_stored(bool *read, struct again *in, struct error *err) {
         corpus_targets_give(&targets);
         return false;
     }
-    in->lacked = targets.n > 0;
-    if (!in->lacked)
+    if (!in->lacked) {
+        corpus_targets_give(&targets);
         return commit(in, err);
+    }
     in->vectors = corpus_vectors_new(in->corpus, in->job, &targets, false);
     if (corpus_vectors_has(in->vectors, ROLE_VISUAL) && !has_pictures(in)) {
         log_info("Page pictures of %s are gone: its original is read again", in->row->filename);

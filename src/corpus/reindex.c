@@ -80,10 +80,28 @@ static bool note_plan(struct corpus *corpus, const struct plan *plan, struct err
     struct store_tx *tx;
     if (!store_begin(&tx, corpus->store, err))
         return false;
-    if (plan ? put_plan(tx, plan, err) : store_put_meta(tx, META, NULL, err))
+    if (put_plan(tx, plan, err))
         return store_commit(tx, err);
     store_rollback(tx);
     return false;
+}
+
+/* The run is over; drop: a model whose spaces are to go, or "". */
+static bool note_end(struct corpus *corpus, const char *drop, struct error *err) {
+    struct store_tx *tx;
+    json_t *names = json_pack("[s]", drop);
+    char *text = json_dumps(names, JSON_COMPACT);
+    json_decref(names);
+    bool ok = store_begin(&tx, corpus->store, err);
+    if (ok && !(store_put_meta(tx, META, NULL, err) &&
+                (!drop[0] || store_put_meta(tx, META_DROP, text, err)))) {
+        store_rollback(tx);
+        ok = false;
+    } else if (ok) {
+        ok = store_commit(tx, err);
+    }
+    free(text); /* jansson's */
+    return ok;
 }
 
 /* The run that an earlier start left; *found false: none. */
@@ -239,19 +257,20 @@ static bool load_next(struct reindex *r, struct error *err) {
     return true;
 }
 
-/* The run goes on without the model. At the program's end it stays, for corpus_models_close. */
-static void leave_next(struct reindex *r) {
+/* The run goes on without the model; false: the program ends first, and corpus_models_close closes
+ * it. */
+static bool leave_next(struct reindex *r) {
     struct owner *next = r->next;
     bool borrowed = r->borrowed;
     r->next = NULL;
     r->borrowed = false;
     if (!next)
-        return;
+        return true;
     corpus_models_offer(r->corpus, NULL, 0);
-    if (borrowed)
-        corpus_owner_give(next);
-    else
-        corpus_owner_retire(next);
+    if (!borrowed)
+        return corpus_owner_retire(next);
+    corpus_owner_give(next);
+    return true;
 }
 
 /* The program ends, and the next start goes on: a model that is offered stays, for
@@ -542,6 +561,63 @@ static bool retire(struct owner *const old[CORPUS_ROLES], struct corpus *corpus)
     return all;
 }
 
+static bool is_in_use(struct corpus *corpus, const char *name) {
+    bool used = false;
+    lock_take(&corpus->owners_lock);
+    for (int role = 0; role < CORPUS_ROLES; role++)
+        used = used || strcmp(corpus->owners[role]->name, name) == 0;
+    lock_drop(&corpus->owners_lock);
+    return used;
+}
+
+static bool drop_spaces_of(struct arena *arena, struct corpus *corpus, const char *name,
+                           struct error *err) {
+    struct space_facts *spaces;
+    int n;
+    if (is_in_use(corpus, name))
+        return true;
+    if (!index_spaces(&spaces, &n, arena, corpus->index, err))
+        return false;
+    for (int i = 0; i < n; i++) {
+        if (!corpus_space_is_of(spaces[i].name, name))
+            continue;
+        if (!index_drop_space(corpus->index, spaces[i].space, err))
+            return false;
+        log_info("The vectors of %s are gone: %" PRId64 " items", spaces[i].name,
+                 spaces[i].n_items);
+    }
+    return true;
+}
+
+/* What a change of models left behind, of this run or of one before. */
+static void drop_spaces(struct corpus *corpus) {
+    struct arena *arena = arena_new(0);
+    struct store_tx *tx;
+    struct error err;
+    char *text;
+    size_t i;
+    json_t *name;
+    bool ok = store_get_meta(&text, arena, corpus->store, META_DROP, &err);
+    json_t *names = ok && text ? json_loads(text, 0, NULL) : NULL;
+    json_array_foreach(names, i, name) {
+        ok = ok && drop_spaces_of(arena, corpus, json_string_value(name), &err);
+    }
+    if (ok && text) {
+        fault_point("reindex_dropped");
+        ok = store_begin(&tx, corpus->store, &err);
+        if (ok && store_put_meta(tx, META_DROP, NULL, &err)) {
+            ok = store_commit(tx, &err);
+        } else if (ok) {
+            store_rollback(tx);
+            ok = false;
+        }
+    }
+    if (!ok)
+        log_warn("Vectors of a model that is not in use stay behind: %s", err.text);
+    json_decref(names);
+    arena_free(arena);
+}
+
 /* ---- a run ---------------------------------------------------------------------------------- */
 
 static void cancel_jobs(struct reindex *r) {
@@ -563,8 +639,9 @@ static bool run(struct owner *old[CORPUS_ROLES], struct reindex *r, struct error
 
 static void end(struct reindex *r, bool ok, const struct error *why) {
     bool cancelled = !ok && strcmp(why->code, "cancelled") == 0;
+    bool model = r->plan.model[0] != '\0';
     struct error err;
-    if (!(ok && r->plan.model[0]) && !note_plan(r->corpus, NULL, &err))
+    if (!(ok && model) && !note_end(r->corpus, cancelled ? r->plan.model : "", &err))
         log_warn("the end of the reindexing is not noted: %s", err.text);
     if (!ok && !cancelled)
         log_error("The reindexing ended: %s", why->text);
@@ -595,14 +672,15 @@ static void run_once(struct reindex *r) {
     }
     if (!ok)
         cancel_jobs(r);
-    leave_next(r);
+    bool left = leave_next(r);
     end(r, ok, &err);
-    if (ok && old[0])
-        retire(old, r->corpus);
+    if (left && (!old[0] || retire(old, r->corpus)))
+        drop_spaces(r->corpus);
 }
 
 static void work(void *arg) {
     struct reindex *r = arg;
+    drop_spaces(r->corpus);
     for (;;) {
         lock_take(&r->lock);
         while (!r->stopping && !r->wanted)

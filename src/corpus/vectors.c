@@ -216,7 +216,7 @@ struct doc_vectors *corpus_vectors_new(struct corpus *corpus, struct queue_job *
     for (int i = 0; i < all->targets.n; i++) {
         const struct vector_target *target = &all->targets.items[i];
         for (int role = 0; role < CORPUS_ROLES; role++) {
-            if (target->roles >> role & 1)
+            if (!target->passed_over && target->roles >> role & 1)
                 open_part(all, target, (enum model_role)role, target->next && next_optional);
         }
     }

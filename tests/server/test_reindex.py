@@ -537,3 +537,90 @@ def test_a_full_disk_is_waited_for(serve, models, small_disk):
     ballast.unlink()
     assert ended(server)["outcome"] == "completed"
     assert model(server, "text")["name"] == str(models["colbert"])
+
+
+# ---- damage -------------------------------------------------------------------------------------
+
+
+def number(data, offset, form="<Q"):
+    return struct.unpack_from(form, data, offset)[0]
+
+
+PLACES = {
+    "scan": lambda data: number(data, 56) + 3,                 # the first item's scan code
+    "record": lambda data: number(data, 4096 + 64 + 8) + 5,    # the second item's pooled codes
+    "slot": lambda data: 4096 + 2 * 64 + 17,                   # the third slot
+    "header": lambda data: 17,
+}
+
+
+@pytest.mark.parametrize("kind", ["text", "visual"])
+@pytest.mark.parametrize("place", ["scan", "record", "slot", "header", "gone"])
+def test_damaged_vectors_are_embedded_again(serve, place, kind):
+    if (place, kind) == ("record", "text"):
+        pytest.skip("a single vector has no record")
+    server = serve(text="sentence" if kind == "text" else "none",
+                   visual="colpali-merged" if kind == "visual" else "none")
+    fill(server, 5)
+    before = order(server, kind)
+    n_items = space(server, kind)["items"]
+    server.stop()
+    [folder] = (server.data_dir / "vectors").iterdir()
+    [file] = folder.glob("*.seg")
+    if place == "gone":
+        file.unlink()
+    else:
+        data = bytearray(file.read_bytes())
+        data[PLACES[place](data)] ^= 0x40
+        file.write_bytes(data)
+    server = serve(text="sentence" if kind == "text" else "none",
+                   visual="colpali-merged" if kind == "visual" else "none")
+    found = order(server, kind)  # looks at every byte that it needs
+    assert len(found) <= len(before)
+    again(server, 1 if place in ("scan", "record", "slot") else 5)
+    assert space(server, kind)["items"] == n_items
+    assert without(server)[kind] == 0
+    assert alike(order(server, kind), before)
+    assert not jobs(server, "ingest")[5:] and "read again" not in server.log
+    server.stop()
+    server = serve(text="sentence" if kind == "text" else "none",
+                   visual="colpali-merged" if kind == "visual" else "none")
+    assert alike(order(server, kind), before) and "embedded again" not in server.log
+
+
+def again(server, n, seconds=30):
+    """n documents are embedded again, each once, and named."""
+    deadline = time.monotonic() + seconds * SLOW
+    while len(done := [job for job in jobs(server, "embed") if job["state"] == "completed"]) < n:
+        assert time.monotonic() < deadline, server.log[-3000:]
+        time.sleep(0.05)
+    drained(server)
+    assert len(jobs(server, "embed")) == len({job["doc_id"] for job in done}) == n
+    assert health(server)["documents"]["embedding_again"] == 0
+    for job in done:
+        told = [line for line in server.log.splitlines() if f"Vectors of {job['filename']} " in line]
+        assert len(told) == 1 and job["doc_id"] in told[0]
+        assert "are damaged: 000001.seg, " in told[0] or "are lost: " in told[0]
+
+
+def test_killed_while_damage_is_mended(serve):
+    needs_fault_points()
+    server = serve()
+    fill(server, 4)
+    before = order(server, "text")
+    server.stop()
+    [file] = (server.data_dir / "vectors").glob("*/*.seg")
+    data = bytearray(file.read_bytes())
+    data[PLACES["scan"](data)] ^= 0x40
+    file.write_bytes(data)
+    for point in ("damaged", "embedded", "reembedded"):
+        try:
+            server = serve(DOCUSEARCH_FAULT=f"{point}:kill")
+        except (*LOST, AssertionError):
+            continue  # killed before it was up
+        with contextlib.suppress(*LOST):
+            order(server, "text")
+        assert server.process.wait(20 * SLOW) == -signal.SIGKILL, point
+    server = serve()
+    drained(server)
+    assert without(server)["text"] == 0 and alike(order(server, "text"), before)

@@ -120,13 +120,15 @@ void queue_job_progress(struct queue_job *of, const char *stage, double progress
 static struct vector_targets targets_of(struct owner *next) {
     struct owner *visual = corpus.owners[ROLE_VISUAL], *text = corpus.owners[ROLE_TEXT];
     struct vector_targets targets = {.n = 1};
-    targets.items[0] = (struct vector_target){visual, 1u << ROLE_VISUAL, false};
+    targets.items[0] = (struct vector_target){.owner = visual, .roles = 1u << ROLE_VISUAL};
     if (text == visual)
         targets.items[0].roles |= 1u << ROLE_TEXT;
     else
-        targets.items[targets.n++] = (struct vector_target){text, 1u << ROLE_TEXT, false};
+        targets.items[targets.n++] = (struct vector_target){.owner = text,
+                                                            .roles = 1u << ROLE_TEXT};
     if (next)
-        targets.items[targets.n++] = (struct vector_target){next, 1u << ROLE_VISUAL, true};
+        targets.items[targets.n++] = (struct vector_target){
+            .owner = next, .roles = 1u << ROLE_VISUAL, .next = true};
     return targets;
 }
 
