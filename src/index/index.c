@@ -163,7 +163,8 @@ bool index_spaces(struct space_facts **out, int *n, struct arena *arena, struct 
 static bool drop_space(struct index *index, struct index_space *space, struct error *err) {
     struct store_tx *tx;
     char *away = mem_printf("%s.dropped", space->dir);
-    bool ok = rename(space->dir, away) == 0 || error_set_errno(err, errno, "%s", space->dir);
+    bool ok = rename(space->dir, away) == 0 || (errno == ENOENT && access(away, F_OK) == 0) ||
+              error_set_errno(err, errno, "%s", space->dir);
     ok = ok && dir_sync(index->dir, err) && store_begin(&tx, index->store, err);
     if (ok && !store_drop_space(tx, space->number, err)) {
         store_rollback(tx);

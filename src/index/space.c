@@ -287,6 +287,15 @@ static bool take_next(struct place *out, struct index_space *space, uint64_t byt
     return true;
 }
 
+/* A dropping that was broken off, or failed, has renamed the folder before it asked the store. */
+static bool take_back(const struct index_space *space, struct error *err) {
+    char *away = mem_printf("%s.dropped", space->dir);
+    bool ok = rename(away, space->dir) == 0 || errno == ENOENT ||
+              error_set_errno(err, errno, "%s", away);
+    mem_free(away);
+    return ok;
+}
+
 /* A new tail, unless another thread has made one since. */
 static bool begin_segment(struct index_space *space, const struct segment *full,
                           struct error *err) {
@@ -300,7 +309,8 @@ static bool begin_segment(struct index_space *space, const struct segment *full,
     lock_drop(&index->lock);
     if (!begun) {
         space_shape(&shape, space);
-        ok = segment_make(&segment, space, sequence, &shape, index_segment_slots, err);
+        ok = take_back(space, err) &&
+             segment_make(&segment, space, sequence, &shape, index_segment_slots, err);
         if (ok && !segment_finish(segment, err)) {
             segment->dead = true;
             segment_close(segment);
@@ -541,15 +551,6 @@ static bool match_rows(struct opening *opening, struct error *err) {
             return false;
     }
     return trim(opening, err);
-}
-
-/* A dropping that was broken off has renamed the folder before it asked the store. */
-static bool take_back(const struct index_space *space, struct error *err) {
-    char *away = mem_printf("%s.dropped", space->dir);
-    bool ok = rename(away, space->dir) == 0 || errno == ENOENT ||
-              error_set_errno(err, errno, "%s", away);
-    mem_free(away);
-    return ok;
 }
 
 bool index_space_open(struct index_space **out, struct index *index, const struct space_row *row,

@@ -18,8 +18,7 @@ static enum fault armed;
 static int armed_n;
 static atomic_int n_operations;
 
-/* SQLITE_OK, or what this operation is to fail with. */
-static int meet(int io_error) {
+enum fault fault_meet(void) {
     int n = atomic_fetch_add(&n_operations, 1) + 1;
     switch (armed) {
     case FAULT_NONE:
@@ -29,15 +28,17 @@ static int meet(int io_error) {
             kill(getpid(), SIGKILL);
         break;
     case FAULT_EIO:
-        if (n == armed_n)
-            return io_error;
-        break;
+        return n == armed_n ? FAULT_EIO : FAULT_NONE;
     case FAULT_ENOSPC:
-        if (n >= armed_n && n < armed_n + 3)
-            return SQLITE_FULL;
-        break;
+        return n >= armed_n && n < armed_n + 3 ? FAULT_ENOSPC : FAULT_NONE;
     }
-    return SQLITE_OK;
+    return FAULT_NONE;
+}
+
+/* SQLITE_OK, or what this operation is to fail with. */
+static int meet(int io_error) {
+    enum fault fault = fault_meet();
+    return fault == FAULT_EIO ? io_error : fault == FAULT_ENOSPC ? SQLITE_FULL : SQLITE_OK;
 }
 
 #define REAL(file) (((struct fault_file *)(file))->real)
