@@ -63,6 +63,7 @@ bool corpus_device_open(struct corpus *corpus, struct error *err);
 bool corpus_models_open(struct corpus *corpus, struct error *err); /* after device and index */
 bool corpus_models_start(struct corpus *corpus, struct error *err);
 void corpus_models_stop(struct corpus *corpus);
+enum vector_kind corpus_vector_kind(enum model_role role); /* what its vectors are of */
 /* How the space of the role's model covers the documents, a second old at most; nothing at all
  * unless the model is ready. */
 bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_role role,

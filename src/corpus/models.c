@@ -128,7 +128,7 @@ bool corpus_targets_current(const struct vector_targets *targets, struct corpus 
 
 /* ---- what is covered ------------------------------------------------------------------------ */
 
-static enum vector_kind kind_of(enum model_role role) {
+enum vector_kind corpus_vector_kind(enum model_role role) {
     return role == ROLE_VISUAL ? VECTORS_PAGE : VECTORS_CHUNK;
 }
 
@@ -158,7 +158,7 @@ bool corpus_cover(struct vector_cover *out, struct corpus *corpus, enum model_ro
     lock_drop(&corpus->owners_lock);
     if (known)
         return true;
-    ok = store_vector_cover(out, corpus->store, space, kind_of(role), NULL, err);
+    ok = store_vector_cover(out, corpus->store, space, corpus_vector_kind(role), NULL, err);
     lock_take(&corpus->owners_lock);
     corpus->covers[role].cover = *out;
     corpus->covers[role].space = space;
@@ -191,8 +191,8 @@ bool corpus_target_lacks(bool *out, const struct vector_target *target, const ch
         struct vector_cover cover;
         if (!(target->roles >> role & 1))
             continue;
-        if (!store_vector_cover(&cover, owner->corpus->store, space, kind_of((enum model_role)role),
-                                doc_id, err))
+        if (!store_vector_cover(&cover, owner->corpus->store, space,
+                                corpus_vector_kind((enum model_role)role), doc_id, err))
             return false;
         *out = cover.n_without > 0;
     }
