@@ -13,7 +13,6 @@
  * 2. Memory is 16 bytes an item that passed the scan, and 4 a bin of every stratum. */
 #include "index/search.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -241,6 +241,13 @@ static void recall_is_as_asked(void **state) {
         assert_true(n_pooled[target] <= N * 3000 && n_full[target] * 2 < n_pooled[target]);
     }
     assert_true(n_pooled[0] * 2 < N * 3000 && n_pooled[0] <= n_pooled[2]);
+    /* Many more than the stages begin with. */
+    float question[QUESTION * DIM];
+    make_question(question, topics);
+    struct found all = find(corpus, NULL, question, QUESTION, 700, true, 0.9);
+    struct found some = find(corpus, NULL, question, QUESTION, 700, false, 0.95);
+    assert_int_equal(some.n, 700);
+    assert_true(n_common(&all, &some) >= 0.95 * 700 && some.effort.n_full < 3000);
     struct found whole = find(corpus, NULL, topics->vectors[0], 1, LIMIT, false, 1);
     assert_int_equal(whole.effort.n_full, 3000);
     mem_free(topics);
