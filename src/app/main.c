@@ -171,7 +171,8 @@ int main(int argc, char **argv) {
     setlocale(LC_CTYPE, "C.UTF-8");
     signal(SIGPIPE, SIG_IGN);
     int status = run(argc, argv);
-    if (fflush(stdout) != 0 && status == EXIT_OK)
+    bool lost = fflush(stdout) != 0 || ferror(stdout); /* the latter: while a long text was made */
+    if (lost && status == EXIT_OK)
         status = EXIT_FAILED;
     return status;
 }
