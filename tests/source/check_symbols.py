@@ -30,7 +30,7 @@ PREFIXES = {
     "index": "index item live part pooling rotate search segment shape slot space view",
     "queue": "queue",
     "corpus": "corpus model",
-    "api": "api call document events handle job json route routes security upload web",
+    "api": "api call document events handle heatmap job json route routes security upload web",
     "app": "check choose command failed is json print session take terminal usage",
 }
 
