@@ -91,7 +91,7 @@ void search_offer(struct search *search, uint32_t item, float score) {
         return;
     int part = search_part_of(search, item), slot = (int)(item - search->starts[part]);
     struct scored scored = {.part = part, .slot = slot, .score = score};
-    scored.id = search->view->parts[part].segment->slots[slot].id;
+    scored.id = search->view->parts[part].segment->ids[slot];
     search_keep(search->best, &search->n_best, search->limit, &scored);
 }
 

@@ -61,7 +61,7 @@ struct corpus {
     struct view view;
     struct view_part parts[MAX_PARTS];
     struct segment segments[MAX_PARTS];
-    uint64_t live[MAX_PARTS][2][MAX_ITEMS / 64];
+    uint64_t live[MAX_PARTS][2][MAX_ITEMS / 64], ids[MAX_PARTS][MAX_ITEMS];
     uint8_t *blocks[MAX_PARTS];
     size_t used[MAX_PARTS];
     uint64_t next_id;
@@ -99,7 +99,8 @@ static void add_part(struct corpus *corpus, const struct shape *shape) {
     *segment = (struct segment){.shape = *shape,
                                 .map = block,
                                 .slots = (const struct slot *)(const void *)block,
-                                .scan = block + slots};
+                                .scan = block + slots,
+                                .ids = corpus->ids[part]};
     corpus->parts[part] = (struct view_part){
         .segment = segment, .live = {corpus->live[part][0], corpus->live[part][1]}};
 }
@@ -119,6 +120,7 @@ static uint64_t add_item(struct corpus *corpus, enum item_kind kind, const float
     size_t scan = MAX_ITEMS * sizeof made + (size_t)slot * shape_scan_bytes(shape);
     must(item_encode(block + scan, block + made.offset, shape, vectors, n, &err));
     memcpy(block + (size_t)slot * sizeof made, &made, sizeof made);
+    corpus->ids[part][slot] = made.id;
     corpus->used[part] += bytes;
     corpus->live[part][kind][slot / 64] |= UINT64_C(1) << slot % 64;
     return made.id;
