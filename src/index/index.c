@@ -435,29 +435,48 @@ static bool fit_slot(struct index_fit *out, struct arena *arena, struct segment 
     return ok || error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for a comparison");
 }
 
+/* The item's row, and where the newest view has it. *found false: there is no such row. A view
+ * without an id that has a row was changed in between, or has the item no more: looked at twice. */
+static bool locate(bool *found, struct view **view, int *part, int *slot, struct index_space *space,
+                   const char *doc_id, enum item_kind kind, int item, struct error *err) {
+    struct index *index = space->index;
+    *view = NULL;
+    for (int tries = 0; tries < 2; tries++) {
+        int64_t id;
+        if (!store_find_item(&id, found, index->store, space->number, doc_id,
+                             (enum vector_kind)kind, item, err))
+            return false;
+        if (!*found)
+            return true;
+        *view = view_take(space);
+        *part = *slot = 0;
+        *found = view_find(*view, (uint64_t)id, part, slot) &&
+                 part_has(&(*view)->parts[*part], (int)kind, *slot);
+        if (*found)
+            return true;
+        view_drop(index, *view);
+        *view = NULL;
+    }
+    return true;
+}
+
 bool index_fit(struct index_fit *out, struct arena *arena, struct index *index, int number,
                const char *doc_id, enum item_kind kind, int item, const float *query, int n_query,
                struct error *err) {
     struct index_space *space = index_space_numbered(index, number);
-    int64_t id;
+    struct view *view;
     bool found;
-    int part = 0, slot = 0;
+    int part, slot;
     *out = (struct index_fit){0};
     if (!space)
         return error_set(err, ERROR_MISSING, "there is no vector space %d", number);
-    /* A view after the row: what it does not have was damaged. */
-    if (!store_find_item(&id, &found, index->store, number, doc_id, (enum vector_kind)kind, item,
-                         err))
+    if (!locate(&found, &view, &part, &slot, space, doc_id, kind, item, err))
         return false;
     if (!found)
         return no_item(doc_id, kind, item, err);
-    struct view *view = view_take(space);
-    bool ok = view_find(view, (uint64_t)id, &part, &slot) &&
-              part_has(&view->parts[part], (int)kind, slot);
-    if (!ok)
-        no_item(doc_id, kind, item, err);
-    ok = ok && segment_is_there(view->parts[part].segment, view->parts[part].own->end, err) &&
-         fit_slot(out, arena, view->parts[part].segment, slot, query, n_query, err);
+    struct segment *segment = view->parts[part].segment;
+    bool ok = segment_is_there(segment, view->parts[part].own->end, err) &&
+              fit_slot(out, arena, segment, slot, query, n_query, err);
     view_drop(index, view);
     index_tell(index);
     return ok;
