@@ -103,27 +103,36 @@ struct place {
 bool space_take_place(struct place *out, struct index_space *space, int n, struct error *err);
 void space_give_back(struct index_space *space, const struct place *places, int n);
 
-struct view *view_take(struct index_space *space);
-void view_drop(struct index *index, struct view *view);
+/* ---- view.c ---- */
+
+/* Bits without any, and one item more or less; facts: its slot. */
+struct live *live_new(const struct segment *segment);
+void live_put(struct live *live, const struct segment *segment, int slot, const struct slot *facts);
+void live_take(struct live *live, const struct segment *segment, int slot);
+bool part_has(const struct view_part *part, int kind, int slot);
+void part_set(struct view_part *part, struct live *live); /* its bits */
+bool part_find(const struct view_part *part, uint64_t id, int *slot);
 /* Where an id lies; *part and *slot are where the last one was: runs are found at once. */
 bool view_find(const struct view *view, uint64_t id, int *part, int *slot);
-bool part_has(const struct view_part *part, int kind, int slot);
-struct live *live_new(const struct segment *segment);
-void live_take(struct live *live, const struct segment *segment, int slot);
-void live_put(struct live *live, const struct segment *segment, int slot, const struct slot *facts);
+int view_part_of(const struct view *view, const struct segment *segment); /* -1: none */
+uint64_t segment_first_id(const struct segment *segment);                 /* UINT64_MAX: none yet */
+
+struct view *view_new(int n_parts); /* one reference, the caller's */
+struct view *view_take(struct index_space *space);
+void view_drop(struct index *index, struct view *view);
+/* Closes what no view holds any more; the keeper does where there is one. Without the lock. */
+void index_bury(struct index *index);
 
 /* Under the lock: the view that will be the newest; space_publish makes it so. */
 struct view *space_edit(struct index_space *space);
 struct live *view_edit_part(struct view *view, int part);
-void space_publish(struct index_space *space);
 /* n parts from `at` on give way to one (NULL: to none), whose bits become the view's. */
 void view_replace(struct index_space *space, int at, int n, struct segment *segment,
                   struct live *live);
-int view_part_of(const struct view *view, const struct segment *segment); /* -1: none */
+void space_publish(struct index_space *space);
+void view_unref(struct index *index, struct view *view);
 /* Into its grave, when neither a view nor a writer has it. */
 void segment_bury(struct index *index, struct segment *segment);
-/* Closes what no view holds any more; the keeper does where there is one. Without the lock. */
-void index_bury(struct index *index);
 
 /* ---- index.c ---- */
 

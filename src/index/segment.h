@@ -22,7 +22,11 @@
  *   scan       slots * scan bytes
  *   records    each from a multiple of 64: pooled codes, pooled scales, filled up to 64; full
  *              codes, full scales, filled up to 64
- * Slots are struct slot as it lies in memory. */
+ * Slots are struct slot as it lies in memory.
+ *
+ * A file is NNNNNN.seg in its space's folder; NNNNNN.seg.tmp until it is whole, NNNNNN.seg.damaged
+ * when its header is not to be trusted. A folder is <number>.dropped while its space goes, and
+ * <number>.lost when it is of a database that was there before. */
 #ifndef DOCUSEARCH_INDEX_SEGMENT_H
 #define DOCUSEARCH_INDEX_SEGMENT_H
 

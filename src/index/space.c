@@ -1,11 +1,10 @@
-/* A space's views, and its opening: the rows of the store against the slots of its segments.
+/* A space: what is appended to, and its opening, the rows of the store against the slots of its
+ * segments.
  *
  * Invariants:
- *  1. A view is never changed once it is a space's newest; what changes is copied. Views share
- *     segments and bits, both counted under the index's lock.
- *  2. A slot is live when a row has its id, its segment is the newest that has it, and nothing of
+ *  1. A slot is live when a row has its id, its segment is the newest that has it, and nothing of
  * it was found damaged. Live slots are whole and synced.
- *  3. Every segment that is open for appending is in the newest view. */
+ *  2. Every segment that is open for appending is in the newest view. */
 #include "index/internal.h"
 
 #include <dirent.h>
@@ -14,247 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-#define WORDS(slots) (((size_t)(slots) + 63) / 64)
-
-/* ---- views ---------------------------------------------------------------------------------- */
-
-struct live *live_new(const struct segment *segment) {
-    size_t words = WORDS(segment->capacity);
-    struct live *live = mem_alloc(sizeof *live + 2 * words * sizeof(uint64_t));
-    live->refs = 1;
-    live->end = segment->data_offset;
-    live->bits[0] = (uint64_t *)(void *)(live + 1);
-    live->bits[1] = live->bits[0] + words;
-    return live;
-}
-
-static struct live *live_copy(const struct live *from, const struct segment *segment) {
-    struct live *live = live_new(segment);
-    size_t bytes = WORDS(segment->capacity) * sizeof(uint64_t);
-    live->n_items = from->n_items;
-    live->n_vectors = from->n_vectors;
-    live->pooled_bytes = from->pooled_bytes;
-    live->full_bytes = from->full_bytes;
-    live->end = from->end;
-    for (int kind = 0; kind < 2; kind++)
-        memcpy(live->bits[kind], from->bits[kind], bytes);
-    return live;
-}
-
-void live_put(struct live *live, const struct segment *segment, int slot,
-              const struct slot *facts) {
-    size_t pooled = shape_pooled_bytes(&segment->shape, (int)facts->n);
-    size_t full = shape_full_bytes(&segment->shape, (int)facts->n);
-    live->bits[facts->kind][slot / 64] |= (uint64_t)1 << (slot % 64);
-    live->n_items++;
-    live->n_vectors += facts->n;
-    live->pooled_bytes += (int64_t)pooled;
-    live->full_bytes += (int64_t)full;
-    if (pooled + full > 0 && facts->offset + pooled + full > live->end)
-        live->end = facts->offset + pooled + full;
-}
-
-void live_take(struct live *live, const struct segment *segment, int slot) {
-    struct slot facts;
-    for (int kind = 0; kind < 2; kind++)
-        live->bits[kind][slot / 64] &= ~((uint64_t)1 << (slot % 64));
-    live->n_items--;
-    /* Of a slot that has since been damaged the sums keep its share. */
-    if (!segment_slot(&facts, segment, slot))
-        return;
-    live->n_vectors -= facts.n;
-    live->pooled_bytes -= (int64_t)shape_pooled_bytes(&segment->shape, (int)facts.n);
-    live->full_bytes -= (int64_t)shape_full_bytes(&segment->shape, (int)facts.n);
-}
-
-bool part_has(const struct view_part *part, int kind, int slot) {
-    return part->live[kind][slot / 64] >> (slot % 64) & 1;
-}
-
-static void set_bits(struct view_part *part, struct live *live) {
-    part->own = live;
-    part->live[0] = live->bits[0];
-    part->live[1] = live->bits[1];
-}
-
-static struct view *view_new(int n_parts) {
-    struct view *view = mem_alloc(sizeof *view);
-    view->refs = 1;
-    view->n_parts = n_parts;
-    view->parts = mem_alloc(((size_t)n_parts + 1) * sizeof *view->parts);
-    return view;
-}
-
-/* Its segments that nobody holds any more go into their grave. The lock is held. */
-static void view_unref(struct index *index, struct view *view) {
-    if (--view->refs > 0)
-        return;
-    for (int i = 0; i < view->n_parts; i++) {
-        struct view_part *part = &view->parts[i];
-        if (--part->own->refs == 0)
-            mem_free(part->own);
-        if (--part->segment->refs == 0)
-            segment_bury(index, part->segment);
-    }
-    mem_free(view->parts);
-    mem_free(view);
-}
-
-void segment_bury(struct index *index, struct segment *segment) {
-    if (segment->refs > 0 || segment->n_pending > 0)
-        return;
-    segment->next_grave = index->graves;
-    index->graves = segment;
-}
-
-void index_bury(struct index *index) {
-    lock_take(&index->lock);
-    struct segment *graves = index->graves;
-    bool mine = graves && (!index->keeper || index->stopping);
-    if (mine)
-        index->graves = NULL;
-    else if (graves)
-        index_wake(index);
-    lock_drop(&index->lock);
-    while (mine && graves) {
-        struct segment *segment = graves;
-        graves = segment->next_grave;
-        segment_close(segment);
-    }
-}
-
-struct view *view_take(struct index_space *space) {
-    lock_take(&space->index->lock);
-    struct view *view = space->view;
-    view->refs++;
-    lock_drop(&space->index->lock);
-    return view;
-}
-
-void view_drop(struct index *index, struct view *view) {
-    lock_take(&index->lock);
-    view_unref(index, view);
-    bool any = index->graves != NULL;
-    lock_drop(&index->lock);
-    if (any)
-        index_bury(index);
-}
-
-/* ---- changes, under the lock ---- */
-
-struct view *space_edit(struct index_space *space) {
-    if (space->edit)
-        return space->edit;
-    const struct view *from = space->view;
-    struct view *view = view_new(from->n_parts);
-    for (int i = 0; i < from->n_parts; i++) {
-        view->parts[i] = from->parts[i];
-        from->parts[i].own->refs++;
-        from->parts[i].segment->refs++;
-    }
-    space->edit = view;
-    return view;
-}
-
-struct live *view_edit_part(struct view *view, int i) {
-    struct view_part *part = &view->parts[i];
-    if (part->own->refs > 1) {
-        struct live *live = live_copy(part->own, part->segment);
-        part->own->refs--;
-        set_bits(part, live);
-    }
-    return part->own;
-}
-
-void space_publish(struct index_space *space) {
-    struct view *old = space->view;
-    if (!space->edit)
-        return;
-    space->view = space->edit;
-    space->edit = NULL;
-    view_unref(space->index, old);
-}
-
-int view_part_of(const struct view *view, const struct segment *segment) {
-    for (int i = view->n_parts - 1; i >= 0; i--) {
-        if (view->parts[i].segment == segment)
-            return i;
-    }
-    return -1;
-}
-
-static uint64_t first_id(const struct segment *segment, int n_slots) {
-    for (int i = 0; i < n_slots; i++) {
-        if (segment->ids[i] > 0)
-            return segment->ids[i];
-    }
-    return UINT64_MAX; /* nothing yet: what comes is newer than all there is */
-}
-
-void view_replace(struct index_space *space, int at, int n, struct segment *segment,
-                  struct live *live) {
-    struct view *view = space_edit(space);
-    struct view_part *parts = mem_alloc(((size_t)(view->n_parts - n) + 2) * sizeof *parts);
-    int n_parts = 0;
-    for (int i = 0; i <= view->n_parts; i++) {
-        if (i == at && segment) {
-            parts[n_parts] = (struct view_part){.segment = segment, .n_slots = segment->n_used};
-            segment->refs++;
-            set_bits(&parts[n_parts++], live);
-        }
-        if (i < view->n_parts && i >= at && i < at + n) {
-            if (--view->parts[i].own->refs == 0)
-                mem_free(view->parts[i].own);
-            view->parts[i].segment->refs--; /* the view that is replaced holds it still */
-        } else if (i < view->n_parts) {
-            parts[n_parts++] = view->parts[i];
-        }
-    }
-    mem_free(view->parts);
-    view->parts = parts;
-    view->n_parts = n_parts;
-}
-
-/* ---- finding ---- */
-
-static bool find_in(const struct view_part *part, uint64_t id, int *slot) {
-    const uint64_t *ids = part->segment->ids;
-    int low = 0, high = part->n_slots;
-    if (high == 0 || id > ids[high - 1])
-        return false;
-    while (low < high) {
-        int middle = low + (high - low) / 2;
-        if (ids[middle] < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    *slot = low;
-    return ids[low] == id;
-}
-
-bool view_find(const struct view *view, uint64_t id, int *part, int *slot) {
-    if (*part < view->n_parts) {
-        const struct view_part *here = &view->parts[*part];
-        if (*slot + 1 < here->n_slots && here->segment->ids[*slot + 1] == id &&
-            here->segment->ids[*slot] < id) {
-            ++*slot;
-            return true;
-        }
-        if (find_in(here, id, slot))
-            return true;
-    }
-    for (int i = 0; i < view->n_parts; i++) {
-        if (find_in(&view->parts[i], id, slot)) {
-            *part = i;
-            return true;
-        }
-    }
-    return false;
-}
 
 /* ---- appending ------------------------------------------------------------------------------ */
 
@@ -439,7 +198,7 @@ static bool open_segments(struct opening *opening, const int *sequences, int n, 
 
 static int by_first_id(const void *a, const void *b) {
     const struct segment *one = *(struct segment *const *)a, *other = *(struct segment *const *)b;
-    uint64_t id = first_id(one, one->n_used), other_id = first_id(other, other->n_used);
+    uint64_t id = segment_first_id(one), other_id = segment_first_id(other);
     if (id != other_id)
         return id < other_id ? -1 : 1;
     return one->sequence - other->sequence;
@@ -450,7 +209,7 @@ static void note_lost(struct opening *opening, uint64_t id) {
     /* Named is the segment among whose ids it would lie, if something there cannot be read. */
     for (int i = 0; i < opening->n_segments; i++) {
         const struct segment *segment = opening->segments[i];
-        if (segment->n_unreadable > 0 && (first_id(segment, segment->n_used) < id || sequence == 0))
+        if (segment->n_unreadable > 0 && (segment_first_id(segment) < id || sequence == 0))
             sequence = segment->sequence;
     }
     opening->n_lost++;
@@ -516,12 +275,12 @@ static void drop_copies(const struct segment *newer, struct segment *older) {
     const struct view_part part = {.segment = (struct segment *)(uintptr_t)newer,
                                    .n_slots = newer->n_used};
     if (older->n_used == 0 || newer->n_used == 0 ||
-        first_id(newer, newer->n_used) > older->ids[older->n_used - 1] ||
-        first_id(older, older->n_used) > newer->ids[newer->n_used - 1])
+        segment_first_id(newer) > older->ids[older->n_used - 1] ||
+        segment_first_id(older) > newer->ids[newer->n_used - 1])
         return;
     for (int i = 0; i < older->n_used; i++) {
         int slot;
-        if (find_in(&part, older->ids[i], &slot))
+        if (part_find(&part, older->ids[i], &slot))
             older->ids[i] = i > 0 ? older->ids[i - 1] : 0;
     }
 }
@@ -539,7 +298,7 @@ static bool match_rows(struct opening *opening, struct error *err) {
     for (int i = 0; i < view->n_parts; i++) {
         struct segment *segment = opening->segments[i];
         view->parts[i] = (struct view_part){.segment = segment, .n_slots = segment->n_used};
-        set_bits(&view->parts[i], live_new(segment));
+        part_set(&view->parts[i], live_new(segment));
         uint64_t last = segment->n_used > 0 ? segment->ids[segment->n_used - 1] : 0;
         if (last >= space->index->next_id)
             space->index->next_id = last + 1;
