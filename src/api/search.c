@@ -2,6 +2,7 @@
  * what goes out counts characters (Unicode code points), which every client can use. */
 #include "api/internal.h"
 
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -176,7 +177,7 @@ static bool parse_request(struct search_request *out, struct arena *arena, const
     const json_t *mode = json_object_get(body, "search_mode");
     const json_t *score = json_object_get(body, "min_score");
     const json_t *exact = json_object_get(body, "exact");
-    *out = (struct search_request){.n_results = 10, .mode = SEARCH_HYBRID};
+    *out = (struct search_request){.n_results = 10, .mode = SEARCH_HYBRID, .min_score = -INFINITY};
     if (!json_is_string(query))
         return error_set(err, ERROR_INPUT, "query is needed, as a string of 1 to 1000 characters");
     out->query = arena_strdup(arena, json_string_value(query));

@@ -177,7 +177,7 @@ struct search_request {
     enum search_mode mode;
     int n_results; /* 1..100 */
     struct search_filter filter;
-    double min_score; /* of the scale that the mode's scores have */
+    double min_score; /* of the scale that the mode's scores have; -INFINITY: any */
     bool exact;       /* every vector that the filter lets through is scored in full */
 };
 enum box_kind { BOXES_WORDS, BOXES_PATCHES };
@@ -218,7 +218,7 @@ struct search_stage {
     int candidates;
     bool by_vectors;            /* then effort tells of it */
     struct index_effort effort; /* items that the index scored, stage by stage */
-    const char *unavailable; /* NULL, or "no visual model is installed" */
+    const char *unavailable;    /* NULL, or "no visual model is installed" */
     const char *note; /* NULL, or "3 documents have no vectors of this model", "the question was cut
                        * at 256 tokens", "the question has only words to leave out" */
 };

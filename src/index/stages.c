@@ -247,7 +247,9 @@ static struct guess last_guess(const struct stratum *stratum, double scan) {
     return full;
 }
 
-/* Passes the next bins of a stratum: while more than most_loss is expected behind them. */
+/* Passes the next bins of a stratum: while more than most_loss is expected behind them. Where fewer
+ * are left than have passed, they pass too: that at most doubles the work, and no line is needed
+ * for what lies far off it. */
 static void pass_bins(struct stages *stages, struct stratum *stratum, double most_loss,
                       double tau) {
     int64_t first = FIRST_POOLED > 2 * stages->search->limit ? FIRST_POOLED
@@ -257,7 +259,8 @@ static void pass_bins(struct stages *stages, struct stratum *stratum, double mos
     if (stratum->n_passed == 0)
         least = most = first;
     double loss = stratum->loss;
-    while (stratum->n_left > 0 && (n < least || (loss > most_loss && n < most))) {
+    while (stratum->n_left > 0 && (n < least || (loss > most_loss && n < most) ||
+                                   stratum->n_left <= stratum->n_passed + n)) {
         int bin = stratum->n_passed_bins++;
         n += stratum->bins[bin];
         stratum->n_left -= stratum->bins[bin];
