@@ -15,6 +15,7 @@ bool corpus_set_url(struct corpus *corpus, const char *url, struct error *err) {
 
 bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus->started = true;
+    corpus_watch_damage(corpus);
     return index_start(corpus->index, err) && corpus_models_start(corpus, err) &&
            queue_start(corpus->queue, err) && corpus_reindex_start(corpus, err);
 }
@@ -178,7 +179,6 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_work, corpus, err) ||
         !corpus_reindex_open(corpus, err))
         goto fail;
-    corpus_watch_damage(corpus);
     *out = corpus;
     return true;
 fail:

@@ -96,7 +96,8 @@ void corpus_reindex_close(struct corpus *corpus); /* half opened is fine */
 
 /* ---- damage.c ---- */
 
-/* What the index finds damaged is taken out and embedded again, from now on. After the queue. */
+/* What the index found damaged, and finds from now on, is taken out and embedded again. A command
+ * that starts nothing leaves it to the next that does. */
 void corpus_watch_damage(struct corpus *corpus);
 
 /* ---- reembed.c ---- */

@@ -69,8 +69,8 @@ static void tell(struct index *index, const struct damage *damage,
     out.file = name[0] ? name : NULL;
     memcpy(out.doc_id, place->doc_id, sizeof out.doc_id);
     log_warn("vectors of space %d: the %s of %s %d of document %s is %s%s%s", out.space, out.part,
-             out.kind == ITEM_PAGE ? "page" : "passage", out.item, out.doc_id,
-             out.file ? "damaged in " : "missing", out.file ? out.file : "",
+             out.kind == ITEM_PAGE ? "page" : "passage", out.item + (out.kind == ITEM_CHUNK),
+             out.doc_id, out.file ? "damaged in " : "missing", out.file ? out.file : "",
              damage->part == PART_SLOT && out.file ? " or was lost with it" : "");
     index->report(index->report_ctx, &out);
 }
