@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define ROUND_MS 200
+#define NOTE_MS 10000
 #define LINE_MS 5000
 #define BAR_CELLS 24
 
@@ -59,7 +60,13 @@ static void show(struct reindexing *r, const json_t *state) {
     int64_t now_ms = time_mono_ms(), done = json_number(state, "documents_done");
     if (r->bar) {
         draw_bar(state);
-    } else if (!r->quiet && done != r->told_done && now_ms - r->told_ms >= LINE_MS) {
+        return;
+    }
+    /* What holds a run up is told again, though nothing is done. */
+    int64_t wait_ms = done != r->told_done        ? LINE_MS
+                      : *json_text(state, "note") ? NOTE_MS
+                                                  : INT64_MAX;
+    if (!r->quiet && now_ms - r->told_ms >= wait_ms) {
         char words[200];
         words_of(words, state);
         say(stderr, "", words, "\n");
