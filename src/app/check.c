@@ -196,7 +196,9 @@ static void check_spaces(struct checking *c, const json_t *health, const struct 
                  (long long)json_number(bytes, "full"), more);
         bool wrong = session->client && n_damaged > 0;
         finding(c, wrong ? VERDICT_NOTE : VERDICT_OK, "vector space", fact,
-                wrong ? "their documents are embedded again: the server's log names them" : "");
+                wrong ? "their documents, named in the server's log, are embedded again if their "
+                        "model is there"
+                      : "");
     }
     if (session->corpus)
         check_codes(c, session->corpus);

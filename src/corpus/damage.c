@@ -45,11 +45,13 @@ static void on_damage(void *ctx, const struct index_damage *damage) {
         log_error("Vectors of %s (%s) are damaged and cannot be taken out: %s", name,
                   damage->doc_id, err.text);
     else if (n > 0 && damage->file)
-        log_warn("Vectors of %s (%s) are damaged: %s, %s of %s %d; it is embedded again", name,
-                 damage->doc_id, damage->file, damage->part, what, item);
+        log_warn("Vectors of %s (%s) are damaged: %s, %s of %s %d; it is embedded again if its "
+                 "model is there",
+                 name, damage->doc_id, damage->file, damage->part, what, item);
     else if (n > 0)
-        log_warn("Vectors of %s (%s) are lost: %s of %s %d; it is embedded again", name,
-                 damage->doc_id, damage->part, what, item);
+        log_warn("Vectors of %s (%s) are lost: %s of %s %d; it is embedded again if its model is "
+                 "there",
+                 name, damage->doc_id, damage->part, what, item);
     metric_add("docusearch_vectors_damaged", NULL, "Documents whose vectors were damaged.",
                ok && n > 0);
     arena_free(arena);

@@ -195,7 +195,10 @@ static bool try_vectors(struct hits *out, bool *there, struct searching *s, enum
     }
     out->n = 0;
     stage->unavailable = arena_strdup(s->arena, why->text);
-    return why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY || why->kind == ERROR_LIMIT;
+    bool cut = strcmp(why->code, "vectors_cut") == 0;
+    if (cut)
+        log_error("%s; a restart embeds again what is lost", why->text);
+    return cut || why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY || why->kind == ERROR_LIMIT;
 }
 
 /* ---- results -------------------------------------------------------------------------------- */

@@ -359,13 +359,15 @@ static double chance_of(const struct stages *stages, const struct item *item, do
 
 /* Picks those without their last score, the likeliest first, until no more than most_loss of the
  * best are expected among the others. Chances are sorted into steps of a quarter of a power of
- * two: what is below the last step can be left. */
+ * two: what is below the last step can be left. Where hardly any are left they pass too. */
 static bool pick_likely(struct stages *stages, double most_loss, double tau) {
     enum { STEPS = 160 };
     double steps[STEPS + 1] = {0}, loss = 0;
+    int64_t n_left = 0;
     for (int64_t i = 0; i < stages->n_items; i++) {
         if (!isnan(stages->items[i].score))
             continue;
+        n_left++;
         double likely = chance_of(stages, &stages->items[i], tau);
         int step = likely > 0 ? (int)(-4 * log2(likely)) : STEPS;
         steps[step < STEPS ? step : STEPS] += likely;
@@ -374,11 +376,14 @@ static bool pick_likely(struct stages *stages, double most_loss, double tau) {
     int last = -1;
     while (loss > most_loss && last < STEPS)
         loss -= steps[++last];
+    if (n_left <= (stages->n_items - n_left) / LEAST_AT_ONCE)
+        last = STEPS;
     for (int64_t i = 0; last >= 0 && i < stages->n_items; i++) {
         if (!isnan(stages->items[i].score))
             continue;
         double likely = chance_of(stages, &stages->items[i], tau);
-        if (likely > 0 && (int)(-4 * log2(likely)) <= last && !add_pick(stages, i))
+        bool is_likely = likely > 0 && (int)(-4 * log2(likely)) <= last;
+        if ((is_likely || last == STEPS) && !add_pick(stages, i))
             return false;
     }
     return true;
