@@ -22,6 +22,15 @@
 /* Length of a vector as int16: a squared distance, four times its square, fits in 31 bits. */
 #define UNIT 16384.0f
 
+/* The inner loops are compiled for several processors, and chosen between as the program starts.
+ * Sanitizers are not ready as early as that. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) &&       \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#else
+#define CLONES
+#endif
+
 struct merge {
     float height;
     int order; /* among merges of one height: as they were made */
@@ -62,7 +71,7 @@ struct work {
 };
 
 /* Two rows with four: one load serves several products. */
-static void dots(int32_t out[2][4], const int16_t *restrict a, const int16_t *restrict b,
+static inline __attribute__((always_inline)) void dots(int32_t out[2][4], const int16_t *restrict a, const int16_t *restrict b,
                  size_t stride, size_t n) {
     const int16_t *a1 = a + stride;
     const int16_t *b1 = b + stride, *b2 = b1 + stride, *b3 = b2 + stride;
@@ -89,7 +98,7 @@ static void dots(int32_t out[2][4], const int16_t *restrict a, const int16_t *re
 
 /* Squared distances of all rows, both halves; rows behind the last are zeros up to a multiple of
  * four. Blocks of columns stay in the first cache while the rows pass by. */
-static void measure(struct work *work) {
+CLONES static void measure(struct work *work) {
     enum { BLOCK = 64 };
     size_t stride = work->stride, row_stride = work->row_stride;
     for (int first = 0; first < work->n; first += BLOCK) {
@@ -133,7 +142,7 @@ static void freshen(struct work *work, int row) {
 }
 
 /* The nearest of the clusters that are, the lowest row of several. */
-static int nearest(const struct work *work, int row, float *far) {
+CLONES static int nearest(const struct work *work, int row, float *far) {
     const float *restrict distances = distances_of(work, row), *restrict gone = work->gone;
     size_t n = work->stride;
     float lanes[LANES];
@@ -161,7 +170,7 @@ static int nearest(const struct work *work, int row, float *far) {
 }
 
 /* Row b becomes the cluster of both (Lance and Williams, with Ward's coefficients). */
-static void join_rows(float *restrict b, const float *restrict a, const float *restrict sizes,
+CLONES static void join_rows(float *restrict b, const float *restrict a, const float *restrict sizes,
                       float size_a, float size_b, float far, size_t n) {
     for (size_t i = 0; i < n; i++) {
         float joined = (size_a + sizes[i]) * a[i] + (size_b + sizes[i]) * b[i] - sizes[i] * far;
