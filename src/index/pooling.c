@@ -71,8 +71,9 @@ struct work {
 };
 
 /* Two rows with four: one load serves several products. */
-static inline __attribute__((always_inline)) void dots(int32_t out[2][4], const int16_t *restrict a, const int16_t *restrict b,
-                 size_t stride, size_t n) {
+static inline __attribute__((always_inline)) void dots(int32_t out[2][4], const int16_t *restrict a,
+                                                       const int16_t *restrict b, size_t stride,
+                                                       size_t n) {
     const int16_t *a1 = a + stride;
     const int16_t *b1 = b + stride, *b2 = b1 + stride, *b3 = b2 + stride;
     int32_t s00 = 0, s01 = 0, s02 = 0, s03 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0;
@@ -170,8 +171,9 @@ CLONES static int nearest(const struct work *work, int row, float *far) {
 }
 
 /* Row b becomes the cluster of both (Lance and Williams, with Ward's coefficients). */
-CLONES static void join_rows(float *restrict b, const float *restrict a, const float *restrict sizes,
-                      float size_a, float size_b, float far, size_t n) {
+CLONES static void join_rows(float *restrict b, const float *restrict a,
+                             const float *restrict sizes, float size_a, float size_b, float far,
+                             size_t n) {
     for (size_t i = 0; i < n; i++) {
         float joined = (size_a + sizes[i]) * a[i] + (size_b + sizes[i]) * b[i] - sizes[i] * far;
         joined /= size_a + size_b + sizes[i];
