@@ -210,11 +210,4 @@ void maxsim_signs(float *scores, const struct maxsim_query *query, const uint64_
 void dot_rows(float *scores, const struct maxsim_query *query, const void *rows, size_t stride,
               int64_t n_rows);
 
-/* ---- on the host, without a device ---------------------------------------------------------- */
-
-/* MaxSim (ColBERT, Khattab & Zaharia 2020, §3.2): sum over the n_query rows of the largest dot
- * product with any of the n rows of vectors; both dim columns, fp32. With best (may be NULL):
- * best[q] is that row. */
-double maxsim_f32(const float *query, int n_query, const float *vectors, int n, int dim, int *best);
-
 #endif

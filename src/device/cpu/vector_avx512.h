@@ -1,4 +1,4 @@
-/* Vectors of floats, AVX-512: what rows_vector.h, attention_vector.h and maxsim_vector.h are
+/* Vectors of floats, AVX-512: what rows_vector.h and attention_vector.h are
  * written in. vector_avx2.h has the same names. Included by files compiled for AVX-512. */
 #ifndef DOCUSEARCH_DEVICE_CPU_VECTOR_AVX512_H
 #define DOCUSEARCH_DEVICE_CPU_VECTOR_AVX512_H

@@ -1,5 +1,6 @@
 /* See made.h. */
 #include "made.h"
+#include "reference.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -212,7 +213,7 @@ void check_scores(const struct answers *answers, enum item_kind kind, int n_vect
     for (int i = 0; i < answers->n; i++) {
         const struct answer *answer = &answers->items[i];
         fill(vectors, n_vectors, (unsigned)(answer->n * 1000 + answer->item));
-        double wanted = maxsim_f32(question, late ? n_query : 1, vectors, n_vectors, DIM, NULL);
+        double wanted = maxsim_of(question, late ? n_query : 1, vectors, n_vectors, DIM);
         if (fabs(answer->score - wanted) > tolerance * n_query)
             fail_msg("document %d, item %d: %g, not %g", answer->n, answer->item, answer->score,
                      wanted);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "index/segment.h"
+#include "reference.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -355,7 +356,7 @@ static void scores_are_near(void **state) {
         for (int d = 0; d < dim; d++)
             question[q * dim + d] = 0.6f * question[q * dim + d] + 0.8f * vectors[q * 3 * dim + d];
     }
-    double wanted = maxsim_f32(question, n_query, vectors, n, dim, NULL);
+    double wanted = maxsim_of(question, n_query, vectors, n, dim);
     float *rotated = mem_alloc((size_t)(n_query * dim) * sizeof *rotated);
     rotate_vectors(rotated, question, n_query, dim);
     struct maxsim_query *query = maxsim_query_new(rotated, n_query, dim);

@@ -1,5 +1,6 @@
 /* Tests of the index: what goes in comes out, in order; what was torn is cut. */
 #include "made.h"
+#include "reference.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -397,7 +398,7 @@ static void question_and_item_are_compared(void **state) {
     assert_int_equal(fit.n_vectors, 1);
     fill(vectors, 1, 2001);
     for (int q = 0; q < 3; q++) {
-        double wanted = maxsim_f32(question + q * DIM, 1, vectors, 1, DIM, NULL);
+        double wanted = maxsim_of(question + q * DIM, 1, vectors, 1, DIM);
         assert_true(fabs((double)fit.values[q] - wanted) < CLOSE);
     }
     f->settings.keep_full = false;

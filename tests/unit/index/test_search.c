@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "index/segment.h"
+#include "reference.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -274,8 +275,8 @@ static void exact_is_as_of_vectors(void **state) {
     assert_int_equal(found.n, N);
     for (int i = 0; i < N; i++) {
         const float *page = pages + (size_t)(found.items[i].id - 1) * VECTORS * DIM;
-        assert_float_equal(found.items[i].score,
-                           maxsim_f32(question, QUESTION, page, VECTORS, DIM, NULL), 0.03);
+        assert_float_equal(found.items[i].score, maxsim_of(question, QUESTION, page, VECTORS, DIM),
+                           0.03);
     }
     mem_free(pages);
     mem_free(topics);
