@@ -31,7 +31,7 @@ double search_now_ms(void) {
     return (double)at.tv_sec * 1e3 + (double)at.tv_nsec / 1e6;
 }
 
-static bool no_memory(struct error *err) {
+bool search_no_memory(struct error *err) {
     return error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory to search");
 }
 
@@ -223,7 +223,7 @@ static bool score_all(struct search *search, bool exact, struct error *err) {
         device_run(search->device, (int)pass.starts[view->n_parts], score_chunk, &pass);
     mem_free(values);
     mem_free(pass.starts);
-    return ok || no_memory(err);
+    return ok || search_no_memory(err);
 }
 
 /* ---- the ways to an answer ---- */
@@ -295,7 +295,7 @@ static bool take_query(struct maxsim_query **out, int *n, const float *query, in
     size_t row_bytes = (size_t)dim * sizeof *query;
     float *rotated = mem_try((size_t)n_query, row_bytes, MAX_QUERY_BYTES);
     if (!rotated)
-        return no_memory(err);
+        return search_no_memory(err);
     for (int q = 0; q < n_query; q++) {
         const float *row = query + (size_t)q * (size_t)dim;
         bool zero = true;
@@ -308,7 +308,7 @@ static bool take_query(struct maxsim_query **out, int *n, const float *query, in
     if (*n > 0)
         *out = maxsim_query_new(rotated, *n, dim);
     mem_free(rotated);
-    return *out || *n == 0 || no_memory(err);
+    return *out || *n == 0 || search_no_memory(err);
 }
 
 static bool answer(struct search *search, bool exact, int64_t n_items, struct error *err) {
@@ -319,7 +319,7 @@ static bool answer(struct search *search, bool exact, int64_t n_items, struct er
     }
     search->scores = mem_try(search->starts[view->n_parts], sizeof *search->scores, SIZE_MAX);
     if (!search->scores)
-        return no_memory(err);
+        return search_no_memory(err);
     bool few = n_items <= search->limit || n_items <= STAGES_FEWEST;
     if (exact || few || search->recall >= 1 || !view->parts[0].segment->shape.late)
         return search_exactly(search, err);
@@ -357,7 +357,7 @@ bool view_search(struct scored **out, int *n, struct index_effort *effort, struc
     bool ok = true;
     if (search.limit > 0) {
         search.best = arena_try(arena, (size_t)search.limit, sizeof *search.best);
-        ok = search.best ? answer(&search, exact, n_items, err) : no_memory(err);
+        ok = search.best ? answer(&search, exact, n_items, err) : search_no_memory(err);
     }
     mem_free(search.scores);
     maxsim_query_free(prepared);

@@ -27,6 +27,7 @@ bool search_codes(struct coded *out, const struct search *search, uint32_t item,
 /* Keeps the best of those offered, most of them, in a heap whose root is the worst. */
 void search_keep(struct scored *heap, int *n, int most, const struct scored *scored);
 void search_offer(struct search *search, uint32_t item, float score);
+bool search_no_memory(struct error *err); /* returns false */
 /* stages.c: from the scan's scores, sums of Hamming distances below zero, to the best. Of fewer
  * items than this all would be scored anyway. */
 enum { STAGES_FEWEST = 64 };

@@ -177,10 +177,6 @@ static void count_bins(struct stages *stages) {
 
 /* ---- from one stage to the next ---- */
 
-static bool no_memory(struct error *err) {
-    return error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory to search");
-}
-
 static bool add_pick(struct stages *stages, int64_t item) {
     if (stages->n_picks == stages->n_picks_room) {
         int64_t n_room = 2 * stages->n_picks_room + 2 * FIRST_POOLED;
@@ -481,5 +477,5 @@ bool search_stages(struct search *search, struct error *err) {
     mem_free(before);
     mem_free(heap);
     stages_fini(&stages);
-    return ok || no_memory(err);
+    return ok || search_no_memory(err);
 }
