@@ -93,14 +93,6 @@ static bool find_page(struct page_row *out, struct arena *arena, struct corpus *
     return true;
 }
 
-static bool check_question(const char *query, struct error *err) {
-    size_t n = 0;
-    for (size_t pos = 0, len = strlen(query); pos < len; n++)
-        utf8_next(query, len, &pos);
-    return (n >= 1 && n <= 1000) ||
-           error_set(err, ERROR_INPUT, "query has %zu characters, not 1 to 1000", n);
-}
-
 /* The page as the model in use sees it: asked and fitted by one and the same. */
 static bool ask_and_fit(struct explanation *out, struct arena *arena, struct corpus *corpus,
                         const char *doc_id, int page, const char *wanted, struct error *err) {
@@ -126,7 +118,7 @@ bool corpus_explain(struct explanation *out, struct arena *arena, struct corpus 
                     const char *doc_id, int page, const char *query, struct error *err) {
     struct page_row row = {0};
     memset(out, 0, sizeof *out);
-    if (!check_question(query, err) || !find_page(&row, arena, corpus, doc_id, page, err) ||
+    if (!corpus_check_question(query, err) || !find_page(&row, arena, corpus, doc_id, page, err) ||
         !ask_and_fit(out, arena, corpus, doc_id, page, lexical_wanted(arena, query), err))
         return false;
     out->page_width_pt = row.width_pt;

@@ -28,6 +28,7 @@ struct question {
     int grid_width, grid_height; /* of the model's pictures; 0: it has no patches */
     int space;                   /* that the vectors are of */
 };
+bool corpus_check_question(const char *text, struct error *err); /* 1 to 1000 characters */
 /* By the owner, which the caller has taken, or as it answered lately; errors are those of
  * corpus_embed. Values are the arena's. */
 bool corpus_ask(struct question *out, struct arena *arena, struct owner *owner, const char *text,

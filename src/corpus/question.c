@@ -80,6 +80,14 @@ static void keep(struct questions *questions, const char *text, const struct que
     arena_free(gone);
 }
 
+bool corpus_check_question(const char *text, struct error *err) {
+    size_t n = 0;
+    for (size_t pos = 0, len = strlen(text); pos < len; n++)
+        utf8_next(text, len, &pos);
+    return (n >= 1 && n <= 1000) ||
+           error_set(err, ERROR_INPUT, "query has %zu characters, not 1 to 1000", n);
+}
+
 /* The owner's model, where it is ready, and its space. */
 static const struct model *ready_model(int *space, struct owner *owner) {
     lock_take(&owner->lock);

@@ -373,11 +373,8 @@ static bool search_hybrid(struct searching *s, struct error *err) {
 }
 
 static bool check_request(const struct search_request *request, struct error *err) {
-    size_t n = 0;
-    for (size_t pos = 0, len = strlen(request->query); pos < len; n++)
-        utf8_next(request->query, len, &pos);
-    if (n < 1 || n > 1000)
-        return error_set(err, ERROR_INPUT, "query has %zu characters, not 1 to 1000", n);
+    if (!corpus_check_question(request->query, err))
+        return false;
     if (request->n_results < 1 || request->n_results > 100)
         return error_set(err, ERROR_INPUT, "n_results is %d, not 1 to 100", request->n_results);
     return true;
