@@ -6,6 +6,7 @@
 #include "base/base.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -111,6 +112,26 @@ static const struct setting table[] = {
      "also keep every vector: for the best order, and to show where", AT(index_full_vectors)},
     {"SEARCH_RECALL", "--search-recall", SETTING_SHARE, "0.99", 500, 1000, NULL,
      "share of the best pages that a search finds; 1 scores all", AT(search_recall)},
+    {"CHROMA_HOST", "--chroma-host", SETTING_TEXT, "", 0, 0, NULL,
+     "ChromaDB server that vectors are shared through; empty: the data folder alone",
+     AT(chroma_host)},
+    {"CHROMA_PORT", "--chroma-port", SETTING_INT, "8000", 1, 65535, NULL, "its port",
+     AT(chroma_port)},
+    {"CHROMA_SSL", "--chroma-ssl", SETTING_BOOL, "0", 0, 0, NULL, "it is asked over https",
+     AT(chroma_ssl)},
+    {"CHROMA_TENANT", "--chroma-tenant", SETTING_TEXT, "default_tenant", 0, 0, NULL, "its tenant",
+     AT(chroma_tenant)},
+    {"CHROMA_DATABASE", "--chroma-database", SETTING_TEXT, "default_database", 0, 0, NULL,
+     "its database", AT(chroma_database)},
+    {"CHROMA_TOKEN", NULL, SETTING_SECRET, "", 0, 0, NULL,
+     "key for it, or for what stands before it", AT(chroma_token)},
+    {"VISUAL_COLLECTION", "--visual-collection", SETTING_TEXT, "visual_collection", 0, 0, NULL,
+     "its collection of pages", AT(visual_collection)},
+    {"TEXT_COLLECTION", "--text-collection", SETTING_TEXT, "text_collection", 0, 0, NULL,
+     "its collection of passages", AT(text_collection)},
+    {"HOOK_PATH_MAP", "--hook-path-map", SETTING_TEXT, "", 0, 0, NULL,
+     "what paths begin with at the uploader and here, as /uploads=/real/uploads,…",
+     AT(hook_path_map)},
     {"HF_ENDPOINT", "--hf-endpoint", SETTING_URL, "https://huggingface.co", 0, 0, NULL,
      "hub that models are fetched from", AT(hf_endpoint)},
     {"HF_HOME", "--hf-home", SETTING_PATH, "", 0, 0, NULL,
@@ -504,6 +525,34 @@ static const char *usual_hf_home(struct arena *arena) {
 }
 
 /* What depends on other settings. */
+/* ChromaDB's rule for names of collections; three of ours end in a word of their own. */
+static bool check_collection(const char *variable, const char *name, struct error *err) {
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t len = strlen(name);
+    if (len >= 3 && len <= 400 && strspn(name, letters) == len && isalnum((unsigned char)*name) &&
+        isalnum((unsigned char)name[len - 1]))
+        return true;
+    return error_set(err, ERROR_INPUT,
+                     "%s is 3 to 400 letters, digits, '.', '_' and '-', a letter or digit first and "
+                     "last, not '%.80s'",
+                     variable, name);
+}
+
+static bool check_chroma(const struct settings *out, struct error *err) {
+    if (!check_collection("VISUAL_COLLECTION", out->visual_collection, err) ||
+        !check_collection("TEXT_COLLECTION", out->text_collection, err))
+        return false;
+    if (strcmp(out->visual_collection, out->text_collection) == 0)
+        return error_set(err, ERROR_INPUT, "VISUAL_COLLECTION and TEXT_COLLECTION are both '%s'",
+                         out->text_collection);
+    if (*out->chroma_host && !out->index_full_vectors)
+        return error_set(err, ERROR_INPUT,
+                         "CHROMA_HOST needs INDEX_FULL_VECTORS=true: what is shared is every "
+                         "vector");
+    return true;
+}
+
 static bool complete(struct settings *out, struct error *err) {
     if (!out->models_dir)
         out->models_dir = path_join(out->arena, out->data_dir, "models");
@@ -523,7 +572,7 @@ static bool complete(struct settings *out, struct error *err) {
         return error_set(err, ERROR_INPUT,
                          "TEXT_CHUNK_OVERLAP is less than TEXT_CHUNK_SIZE (%d), not %d",
                          out->chunk_size_words, out->chunk_overlap_words);
-    return true;
+    return check_chroma(out, err);
 }
 
 bool settings_load(struct settings *out, int *argc, char **argv, struct error *err) {

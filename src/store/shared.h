@@ -1,0 +1,81 @@
+/* store: documents that several workers share through a store of vectors. The third part of its
+ * face.
+ *
+ * A document here is own (origin "": its bytes are in this folder) or mirrored (origin: the name of
+ * the worker that has them; here are its rows, passages and full text alone). What the shared store
+ * holds of a document has a generation: a document that is taken in again after its removal is one
+ * generation later, so that a removal is never mistaken for one of what came after it.
+ *
+ * Invariants: a mirrored document has no files, counts in nothing that is to be read or embedded,
+ * and is READY; a row of a removal goes only when its document is taken in again. */
+#ifndef DOCUSEARCH_STORE_SHARED_H
+#define DOCUSEARCH_STORE_SHARED_H
+
+#include "store/store.h"
+
+struct shared_row {
+    char doc_id[SHA256_HEX + 1];
+    const char *origin;   /* "": own */
+    int64_t generation;   /* 0: the shared store was never seen to have it */
+    int64_t epoch;        /* of the shared store that was last seen to have all of it */
+    const char *revision; /* that it had then; "" none */
+};
+bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
+                       struct store *store, const char *doc_id, struct error *err);
+/* The document is in the shared store as this. */
+bool store_set_shared(struct store_tx *tx, const char *doc_id, int64_t generation, int64_t epoch,
+                      const char *revision, struct error *err);
+/* Puts or replaces a mirrored document: row, reading and passages, READY at once; its source path
+ * is shown but is no source. An own document of that id is left as it is and *own set. */
+bool store_put_mirrored(struct store_tx *tx, bool *own, const struct document_row *row,
+                        const struct shared_row *shared, const struct page_row *pages,
+                        const struct chunk_row *chunks, int n_chunks, struct error *err);
+/* A document that came as a mirror's is this folder's from now on: store_put_document on a mirrored
+ * id does so by itself, WAITING to be read; its passages stay until store_put_reading. */
+
+/* Own READY documents that the shared store of this epoch was not seen to have, by number after
+ * `after`; *doc_no of the last one given. */
+bool store_list_unshared(struct shared_row **out, int *n, int64_t *last, struct arena *arena,
+                         struct store *store, int64_t epoch, int64_t after, int limit,
+                         struct error *err);
+struct shared_counts {
+    int64_t own, mirrored;    /* READY documents */
+    int64_t unshared;         /* own ones not in the shared store of the epoch */
+    int64_t never_shared;     /* of those: never in any */
+    int64_t removals, untold; /* rows of removals; of which not told yet */
+};
+bool store_count_shared(struct shared_counts *out, struct store *store, int64_t epoch,
+                        struct error *err);
+
+/* ---- removals ------------------------------------------------------------------------------- */
+
+struct removal_row {
+    char doc_id[SHA256_HEX + 1];
+    int64_t generation, removed_ms; /* wall */
+};
+/* In the transaction that deletes the document. told: the shared store has it already. */
+bool store_put_removal(struct store_tx *tx, const char *doc_id, int64_t generation,
+                       int64_t removed_ms, bool told, struct error *err);
+bool store_set_removal_told(struct store_tx *tx, const char *doc_id, struct error *err);
+/* All are to be told again: the shared store is another one. */
+bool store_forget_told(struct store_tx *tx, struct error *err);
+/* Those not told, oldest first. */
+bool store_list_removals(struct removal_row **out, int *n, struct arena *arena, struct store *store,
+                         int limit, struct error *err);
+/* *generation 0: none. store_put_document drops it but remembers its generation for this call as
+ * long as the document lives. */
+bool store_find_removal(int64_t *generation, struct store *store, const char *doc_id,
+                        struct error *err);
+
+/* ---- filters -------------------------------------------------------------------------------- */
+
+/* Which of these ids are READY documents that the filter (NULL: none; its pages aside) lets
+ * through, all of one state. */
+bool store_filter_documents(bool *allowed, struct store *store, const char *const *doc_ids, int n,
+                            const struct search_filter *filter, struct error *err);
+/* The documents that it lets through, when they are at most limit; else *n is -1. */
+bool store_list_filtered(char (**doc_ids)[SHA256_HEX + 1], int *n, struct arena *arena,
+                         struct store *store, const struct search_filter *filter, int limit,
+                         struct error *err);
+
+#endif
