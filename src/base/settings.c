@@ -524,7 +524,6 @@ static const char *usual_hf_home(struct arena *arena) {
     return home && home[0] == '/' ? path_join(arena, home, ".cache/huggingface") : "";
 }
 
-/* What depends on other settings. */
 /* ChromaDB's rule for names of collections; three of ours end in a word of their own. */
 static bool check_collection(const char *variable, const char *name, struct error *err) {
     static const char letters[] =
@@ -534,8 +533,8 @@ static bool check_collection(const char *variable, const char *name, struct erro
         isalnum((unsigned char)name[len - 1]))
         return true;
     return error_set(err, ERROR_INPUT,
-                     "%s is 3 to 400 letters, digits, '.', '_' and '-', a letter or digit first and "
-                     "last, not '%.80s'",
+                     "%s is 3 to 400 letters, digits, '.', '_' and '-', the first and last no "
+                     "sign, not '%.80s'",
                      variable, name);
 }
 
@@ -553,6 +552,7 @@ static bool check_chroma(const struct settings *out, struct error *err) {
     return true;
 }
 
+/* What depends on other settings. */
 static bool complete(struct settings *out, struct error *err) {
     if (!out->models_dir)
         out->models_dir = path_join(out->arena, out->data_dir, "models");

@@ -5,12 +5,12 @@
  * row a page `<doc_id>-page<NNN>`, or a passage `<doc_id>-chunk<NNNN>`. Where the model is one of
  * late interaction there are two more:
  *
- *   V            id <item>           the item's one vector (late: the unit mean of all)
- *                                    metadata: CONTRACTS' names; full_text, heading_path, places of
- * a passage V-tokens     id <item>-t<NN>     32 pooled vectors; metadata doc_id, item V-vectors id
- * <item>           a constant vector of one dimension; metadata doc_id, item, n, codes: base64 of
- * struct index_codes' bytes <VISUAL_COLLECTION>-documents    a row a document, id doc_id, one
- * dimension: struct chroma_record
+ *   V            <item>          the item's one vector (late: the unit mean of all); metadata by
+ *                                the known names; of a passage full_text, heading_path, places too
+ *   V-tokens     <item>-t<NN>    32 pooled vectors; metadata doc_id, item
+ *   V-vectors    <item>          one constant dimension; metadata doc_id, item, n and codes: base64
+ *                                of struct index_codes' bytes
+ *   <VISUAL_COLLECTION>-documents    <doc_id>: a row a document, struct chroma_record
  *
  * Invariants:
  *  1. A document's rows are written in the order tokens, vectors, passages, record, pages: the page

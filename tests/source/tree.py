@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LEFT_OUT = {".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", "corpus"}
+LEFT_OUT = {".git", ".venv", "__pycache__", "node_modules", ".pytest_cache"}
+INPUTS = ROOT / "fuzz" / "corpus"  # any bytes
 
 
 def files(folders, suffixes=None):
@@ -13,7 +14,7 @@ def files(folders, suffixes=None):
     found = []
     for folder in folders:
         for here, names, inside in os.walk(ROOT / folder):
-            names[:] = [n for n in names if n not in LEFT_OUT]
+            names[:] = [n for n in names if n not in LEFT_OUT and Path(here) / n != INPUTS]
             found += [Path(here) / name for name in inside]
     return sorted(p for p in found if suffixes is None or p.suffix in suffixes)
 
