@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from chroma_server import ChromaServer
+from copyparty_server import CopypartyServer
 from running import PROGRAM, Running
 
 
@@ -77,3 +79,27 @@ def start(tmp_path):
     for running in started:
         if running.process.poll() is None:
             stop_whole(running)
+
+
+@pytest.fixture
+def chroma(tmp_path):
+    """A ChromaDB server of the test's own, stopped at its end. Skips where it is not installed."""
+    server = ChromaServer(tmp_path / "chroma-server")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def start_copyparty(tmp_path):
+    """start_copyparty(*options, **more) -> a CopypartyServer, stopped at the test's end."""
+    started = []
+
+    def start_one(*options, name="copyparty", **more):
+        started.append(CopypartyServer(tmp_path / name, *options, **more))
+        return started[-1].start()
+
+    yield start_one
+    for one in started:
+        one.stop()
