@@ -14,7 +14,9 @@
 struct http_client {
     CURL *curl;
     char *base_url;
-    char *auth; /* "Authorization: Bearer …" or NULL */
+    char *auth;  /* "Authorization: Bearer …" or NULL */
+    char *extra; /* a further header line, or NULL */
+    int connect_ms, silence_ms;
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -39,6 +41,7 @@ bool http_client_open(struct http_client **out, const char *base_url, const char
         client->base_url[--len] = '\0';
     if (api_key)
         client->auth = mem_printf("Authorization: Bearer %s", api_key);
+    http_client_set_patience(client, 5000, 120000);
     *out = client;
     return true;
 }
@@ -50,7 +53,18 @@ void http_client_close(struct http_client *client) {
         curl_easy_cleanup(client->curl);
     mem_free(client->base_url);
     mem_free(client->auth);
+    mem_free(client->extra);
     mem_free(client);
+}
+
+void http_client_set_patience(struct http_client *client, int connect_ms, int silence_ms) {
+    client->connect_ms = connect_ms;
+    client->silence_ms = silence_ms;
+}
+
+void http_client_set_header(struct http_client *client, const char *name, const char *value) {
+    mem_free(client->extra);
+    client->extra = mem_printf("%s: %s", name, value);
 }
 
 void http_reply_fini(struct http_reply *reply) {
@@ -67,7 +81,7 @@ static char *prepare(struct http_client *client, const char *target) {
     curl_easy_setopt(client->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(client->curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1,0.0.0.0");
     curl_easy_setopt(client->curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT_MS, 5000L);
+    curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)client->connect_ms);
     curl_easy_setopt(client->curl, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(client->curl, CURLOPT_USERAGENT, "docusearch/" DOCUSEARCH_VERSION);
     curl_easy_setopt(client->curl, CURLOPT_ERRORBUFFER, client->reason);
@@ -95,17 +109,22 @@ static size_t keep_bytes(char *data, size_t size, size_t n, void *ctx) {
     return buf->failed ? 0 : size * n;
 }
 
+static void parse_body(struct http_reply *reply) {
+    reply->json = json_loadb(reply->body, reply->len, JSON_DECODE_ANY, NULL);
+}
+
 static bool perform(struct http_reply *out, struct http_client *client, struct curl_slist *headers,
                     struct error *err) {
     struct buf body = {.max = MAX_REPLY};
     if (client->auth)
         headers = curl_slist_append(headers, client->auth);
+    if (client->extra)
+        headers = curl_slist_append(headers, client->extra);
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, keep_bytes);
     curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &body);
-    /* A server that says nothing for two minutes is gone. */
     curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, 120L);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (long)(client->silence_ms + 999) / 1000);
     CURLcode rc = curl_easy_perform(client->curl);
     curl_slist_free_all(headers);
     if (rc != CURLE_OK) {
@@ -124,26 +143,33 @@ static bool perform(struct http_reply *out, struct http_client *client, struct c
     out->status = (int)status;
     out->len = body.len;
     out->body = body.len ? buf_take(&body) : mem_strdup("");
-    out->json = json_loadb(out->body, out->len, JSON_DECODE_ANY, NULL);
     buf_fini(&body);
     return true;
 }
 
-bool http_client_call(struct http_reply *out, struct http_client *client, const char *method,
-                      const char *target, const json_t *body, struct error *err) {
+bool http_client_send(struct http_reply *out, struct http_client *client, const char *method,
+                      const char *target, const char *body, size_t len, struct error *err) {
     char *url = prepare(client, target);
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     struct curl_slist *headers = NULL;
     curl_easy_setopt(client->curl, CURLOPT_CUSTOMREQUEST, method);
-    if (text || strcmp(method, "POST") == 0) {
-        const char *sent = text ? text : "";
-        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, sent);
-        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(sent));
+    if (body || strcmp(method, "POST") == 0) {
+        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, body ? body : "");
+        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(body ? len : 0));
         headers = curl_slist_append(headers, "Content-Type: application/json");
+        headers = curl_slist_append(headers, "Expect:"); /* large bodies go at once */
     }
     bool ok = perform(out, client, headers, err);
-    free(text); /* jansson's */
     mem_free(url);
+    return ok;
+}
+
+bool http_client_call(struct http_reply *out, struct http_client *client, const char *method,
+                      const char *target, const json_t *body, struct error *err) {
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    bool ok = http_client_send(out, client, method, target, text, text ? strlen(text) : 0, err);
+    free(text); /* jansson's */
+    if (ok)
+        parse_body(out);
     return ok;
 }
 
@@ -181,6 +207,8 @@ bool http_client_upload(struct http_reply *out, struct http_client *client, cons
         curl_easy_setopt(client->curl, CURLOPT_XFERINFOFUNCTION, on_transfer);
         curl_easy_setopt(client->curl, CURLOPT_XFERINFODATA, &upload);
         ok = perform(out, client, NULL, err);
+        if (ok)
+            parse_body(out);
     } else {
         error_set_code(err, ERROR_MISSING, "not_found", "%s: cannot be read", path);
     }

@@ -185,6 +185,11 @@ struct http_client;
 bool http_client_open(struct http_client **out, const char *base_url, const char *api_key,
                       struct error *err);           /* api_key NULL: none */
 void http_client_close(struct http_client *client); /* NULL is fine */
+/* How long a call waits for a connection, and for a byte (whole seconds); at first 5 and 120 s.
+ * Downloads and events have their own. */
+void http_client_set_patience(struct http_client *client, int connect_ms, int silence_ms);
+/* One more header of every call and upload. */
+void http_client_set_header(struct http_client *client, const char *name, const char *value);
 
 struct http_reply {
     int status;
@@ -198,6 +203,9 @@ void http_reply_fini(struct http_reply *reply);
  * hold at most 256 MiB. */
 bool http_client_call(struct http_reply *out, struct http_client *client, const char *method,
                       const char *target, const json_t *body, struct error *err);
+/* The same of a body that is JSON's text already (NULL: none); the reply is not parsed. */
+bool http_client_send(struct http_reply *out, struct http_client *client, const char *method,
+                      const char *target, const char *body, size_t len, struct error *err);
 /* POST of one file as the multipart field `file`. progress may be NULL; false from it gives
  * ERROR_CONFLICT cancelled. */
 typedef bool (*http_progress)(void *ctx, int64_t sent_bytes, int64_t size_bytes);
