@@ -204,12 +204,13 @@ static bool remove_unknown(struct store *store, struct error *err) {
     return true;
 }
 
-/* Documents whose original is not there; ids one after another in lost. */
+/* Own documents whose original is not there; ids one after another in lost. */
 static bool find_lost(struct buf *lost, struct store *store, struct error *err) {
     struct conn *conn;
     if (!reader_take(&conn, store, err))
         return false;
-    sqlite3_stmt *stmt = conn_query(conn, err, "SELECT doc_id FROM documents ORDER BY doc_id", "");
+    sqlite3_stmt *stmt = conn_query(
+        conn, err, "SELECT doc_id FROM documents WHERE origin = '' ORDER BY doc_id", "");
     bool row = false, ok = stmt != NULL;
     while (ok && (ok = conn_step(&row, conn, stmt, err)) && row) {
         char doc_id[SHA256_HEX + 1];
@@ -259,17 +260,20 @@ static bool quick_check(struct store *store, struct error *err) {
 }
 
 #define SEVERAL 3
-/* Several documents and not one original: the folder is not mounted, rather than emptied. Marking
- * them failed would throw their full text away. */
+/* Several own documents and not one original: the folder is not mounted, rather than emptied.
+ * Marking them failed would throw their full text away. */
 static bool not_all_lost(struct store *store, const struct buf *lost, struct error *err) {
-    struct store_counts counts;
-    int64_t n_lost = (int64_t)(lost->len / (SHA256_HEX + 1));
+    struct conn *conn;
+    int64_t n_lost = (int64_t)(lost->len / (SHA256_HEX + 1)), n_own = 0;
     if (n_lost < SEVERAL)
         return true;
-    if (!store_counts(&counts, store, err))
+    if (!reader_take(&conn, store, err))
         return false;
-    if (n_lost < counts.documents)
-        return true;
+    bool ok = conn_number(&n_own, 0, conn, err, "SELECT count(*) FROM documents WHERE origin = ''",
+                          "");
+    reader_drop(conn);
+    if (!ok || n_lost < n_own)
+        return ok;
     return error_set_code(err, ERROR_IO, "originals_missing",
                           "none of the %lld documents' originals is in %s: is that folder mounted?",
                           (long long)n_lost, store->documents_dir);

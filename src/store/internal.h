@@ -9,7 +9,7 @@
 
 #define STORE_READERS 8              /* connections that read, at most */
 #define CONN_STATEMENTS 96           /* prepared statements a connection keeps */
-#define STORE_VERSION 4              /* what PRAGMA user_version says of this schema */
+#define STORE_VERSION 5              /* what PRAGMA user_version says of this schema */
 #define STORE_APPLICATION 0x446F6353 /* PRAGMA application_id: "DocS" */
 
 /* A connection with its prepared statements. One thread at a time. */
@@ -99,6 +99,18 @@ bool store_migrate(struct conn *conn, int version, struct error *err);
 
 /* ---- rows.c ---- */
 
+/* doc_no 0: there is none. */
+bool document_find_no(int64_t *doc_no, struct conn *conn, const char *doc_id, struct error *err);
+bool document_missing(const char *doc_id, struct error *err); /* sets err; false */
+/* A row without a reading, WAITING; what it had of one must be gone. Origin: store/shared.h. */
+bool document_put_row(int64_t *doc_no, struct conn *conn, const struct document_row *row,
+                      const char *origin, struct error *err);
+/* store_put_reading. */
+bool document_put_reading(struct conn *conn, const struct document_row *row,
+                          const struct page_row *pages, const struct chunk_row *chunks,
+                          int n_chunks, struct error *err);
+/* Filename and title, folded. The arena's. */
+char *document_search_key(struct arena *arena, const char *filename, const char *title);
 /* The chunks of a document and their full text, in the caller's transaction. */
 bool chunks_drop(struct conn *conn, int64_t doc_no, struct error *err);
 /* The same, and its vectors' rows: what a reading left. */
@@ -108,6 +120,22 @@ bool document_follow_job(struct conn *conn, const char *doc_id, enum document_st
                          const char *error_code, const char *error_text, struct error *err);
 /* Case and accents folded. The arena's. */
 char *fold_text(struct arena *arena, const char *text);
+
+/* ---- sources.c ---- */
+
+/* Row's source_path, or that it was uploaded; it leaves any other document. */
+bool document_put_source(struct conn *conn, int64_t doc_no, const struct document_row *row,
+                         struct error *err);
+
+/* ---- shared.c ---- */
+
+/* doc_no 0: there is none. */
+bool document_find_origin(int64_t *doc_no, bool *mirrored, struct conn *conn, const char *doc_id,
+                          struct error *err);
+/* A document was taken in: its removal is remembered in its row alone. */
+bool document_drop_removal(struct conn *conn, const char *doc_id, struct error *err);
+/* A document goes: the removal that its row remembers is one again. */
+bool document_put_removal(struct conn *conn, int64_t doc_no, struct error *err);
 
 /* ---- vectors.c ---- */
 

@@ -7,8 +7,8 @@
 /* The document's rows of a space go; *n counts them. */
 bool store_drop_vectors(struct store_tx *tx, int64_t *n, int space, const char *doc_id,
                         struct error *err);
-/* READY documents that have pages or chunks and, in one of the spaces needed (2 at most; 0: as if
- * it had no rows), none of their vectors; ascending by number, after < doc_no <= until. */
+/* Own READY documents that have pages or chunks and, in one of the spaces needed (2 at most; 0: as
+ * if it had no rows), none of their vectors; ascending by number, after < doc_no <= until. */
 struct vector_need {
     enum vector_kind kind;
     int space;

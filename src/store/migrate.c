@@ -4,8 +4,10 @@
  *
  * Tables:
  *   documents     a row a document; doc_no is its short key. pages: 12 bytes a page, little-endian
- *                 { f32 width_pt, f32 height_pt, u32 flags }
- *   sources       the paths a document came from
+ *                 { f32 width_pt, f32 height_pt, u32 flags }. origin '': own, else of the worker
+ *                 that has its bytes, and shown_path is where from; shared_*: what the shared store
+ *                 has of it; removed_generation: of the removal that it came back from
+ *   sources       the paths a document came from; of a document, put_no rises
  *   chunks        passages of READY documents only; full text indexes `text`
  *   chunk_places  doc_places_encode's bytes, apart so that reading texts does not read them
  *   jobs
@@ -14,6 +16,7 @@
  *   spaces        vector spaces
  *   vectors       a row a page or chunk of a READY document, under the id of its vectors; no key to
  *                 documents, as that would be looked up by doc_no alone, without an index
+ *   removals      documents that are no more, for the shared store to be told
  *   meta          facts of the folder by name
  */
 #include "store/internal.h"
@@ -141,6 +144,23 @@ static const struct migration migrations[] = {
             "  item INTEGER NOT NULL,"
             "  UNIQUE (space_no, kind, doc_no, item)"
             ") STRICT;"},
+    {.sql = "ALTER TABLE documents ADD COLUMN origin TEXT NOT NULL DEFAULT '';"
+            "ALTER TABLE documents ADD COLUMN shown_path TEXT NOT NULL DEFAULT '';"
+            "ALTER TABLE documents ADD COLUMN shared_generation INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE documents ADD COLUMN shared_epoch INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE documents ADD COLUMN shared_revision TEXT NOT NULL DEFAULT '';"
+            "ALTER TABLE documents ADD COLUMN removed_generation INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE sources ADD COLUMN put_no INTEGER NOT NULL DEFAULT 0;"
+            "CREATE INDEX documents_own ON documents (shared_epoch, doc_no, shared_generation)"
+            "  WHERE state = 1 AND origin = '';"
+            "CREATE INDEX documents_mirrored ON documents (origin) WHERE origin <> '';"
+            "CREATE TABLE removals ("
+            "  doc_id TEXT PRIMARY KEY,"
+            "  generation INTEGER NOT NULL,"
+            "  removed_ms INTEGER NOT NULL,"
+            "  told INTEGER NOT NULL"
+            ") STRICT, WITHOUT ROWID;"
+            "CREATE INDEX removals_untold ON removals (removed_ms, doc_id) WHERE told = 0;"},
 };
 static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
 

@@ -1,4 +1,4 @@
-/* Documents, their sources and chunks: rows in, rows out.
+/* Documents and their chunks: rows in, rows out.
  *
  * Invariants:
  *  1. Only a READY document has chunks and vectors, so a search needs no join to know whom it may
@@ -13,8 +13,9 @@
     "d.doc_id, d.filename, d.format, d.format_group, d.size_bytes, d.state, d.n_pages,"            \
     " d.n_chunks, d.title, d.author, d.created, d.warning, d.error_code, d.error_text,"            \
     " d.added_ms, d.ready_ms,"                                                                     \
-    " (SELECT path FROM sources s WHERE s.doc_no = d.doc_no AND s.path <> 'upload:' || d.doc_id"   \
-    "  ORDER BY path LIMIT 1)"
+    " CASE d.origin WHEN '' THEN"                                                                  \
+    "  (SELECT path FROM sources s WHERE s.doc_no = d.doc_no AND s.path <> 'upload:' || d.doc_id"  \
+    "   ORDER BY path LIMIT 1) ELSE d.shown_path END"
 
 static void document_from(struct document_row *out, struct arena *arena, sqlite3_stmt *stmt) {
     memset(out, 0, sizeof *out);
@@ -57,55 +58,61 @@ char *fold_text(struct arena *arena, const char *text) {
     return out;
 }
 
-static char *search_key(struct arena *arena, const char *filename, const char *title) {
+char *document_search_key(struct arena *arena, const char *filename, const char *title) {
     return fold_text(arena, arena_printf(arena, "%s\n%s", filename, or_empty(title)));
 }
 
-static bool find_doc_no(int64_t *doc_no, struct conn *conn, const char *doc_id, struct error *err) {
+bool document_find_no(int64_t *doc_no, struct conn *conn, const char *doc_id, struct error *err) {
     return conn_number(doc_no, 0, conn, err, "SELECT doc_no FROM documents WHERE doc_id = ?", "t",
                        doc_id);
 }
 
-static bool missing_document(const char *doc_id, struct error *err) {
+bool document_missing(const char *doc_id, struct error *err) {
     return error_set(err, ERROR_MISSING, "there is no document %s", doc_id);
 }
 
 /* ---- writing ---- */
 
+bool document_put_row(int64_t *doc_no, struct conn *conn, const struct document_row *row,
+                      const char *origin, struct error *err) {
+    struct arena *arena = arena_new(0);
+    bool ok = conn_run(
+                  conn, err,
+                  "INSERT INTO documents (doc_id, state, size_bytes, added_ms, filename, name_key,"
+                  " search_key, format, format_group, title, author, created, warning, origin,"
+                  " shown_path) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+                  " ON CONFLICT (doc_id) DO UPDATE SET state = excluded.state,"
+                  " size_bytes = excluded.size_bytes, added_ms = excluded.added_ms,"
+                  " filename = excluded.filename, name_key = excluded.name_key,"
+                  " search_key = excluded.search_key, format = excluded.format,"
+                  " format_group = excluded.format_group, title = excluded.title,"
+                  " author = excluded.author, created = excluded.created,"
+                  " warning = excluded.warning, origin = excluded.origin,"
+                  " shown_path = excluded.shown_path, n_pages = 0, pages = x'', ready_ms = 0,"
+                  " error_code = '', error_text = '', shared_epoch = 0, shared_revision = ''",
+                  "tiiittttttttttt", row->doc_id, (int64_t)DOCUMENT_WAITING, row->size_bytes,
+                  row->added_ms, row->filename, fold_text(arena, row->filename),
+                  document_search_key(arena, row->filename, row->title), or_empty(row->format),
+                  or_empty(row->group), or_empty(row->title), or_empty(row->author),
+                  or_empty(row->created), or_empty(row->warning), origin,
+                  origin[0] ? or_empty(row->source_path) : "") &&
+              document_find_no(doc_no, conn, row->doc_id, err) &&
+              document_drop_removal(conn, row->doc_id, err);
+    arena_free(arena);
+    return ok;
+}
+
 bool store_put_document(struct store_tx *tx, bool *existed, const struct document_row *row,
                         struct error *err) {
     struct conn *conn = tx_conn(tx, err);
     int64_t doc_no;
-    if (!conn || !find_doc_no(&doc_no, conn, row->doc_id, err))
+    bool mirrored;
+    if (!conn || !document_find_origin(&doc_no, &mirrored, conn, row->doc_id, err))
         return tx_done(tx, false);
-    *existed = doc_no != 0;
-    bool ok = true;
-    if (!*existed) {
-        struct arena *arena = arena_new(0);
-        ok = conn_run(conn, err,
-                      "INSERT INTO documents (doc_id, state, size_bytes, added_ms, filename,"
-                      " name_key, search_key, format, format_group, title, author, created,"
-                      " warning) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                      "tiiitttttttt"
-                      "t",
-                      row->doc_id, (int64_t)DOCUMENT_WAITING, row->size_bytes, row->added_ms,
-                      row->filename, fold_text(arena, row->filename),
-                      search_key(arena, row->filename, row->title), or_empty(row->format),
-                      or_empty(row->group), or_empty(row->title), or_empty(row->author),
-                      or_empty(row->created), or_empty(row->warning));
-        doc_no = sqlite3_last_insert_rowid(conn->db);
-        arena_free(arena);
-    }
-    if (ok) {
-        /* An upload is a source too: what came from a path as well outlives that path. */
-        char upload[sizeof "upload:" + SHA256_HEX];
-        snprintf(upload, sizeof upload, "upload:%s", row->doc_id);
-        bool has_path = row->source_path && row->source_path[0];
-        ok = conn_run(conn, err,
-                      "INSERT INTO sources (path, doc_no) VALUES (?,?)"
-                      " ON CONFLICT (path) DO UPDATE SET doc_no = excluded.doc_no",
-                      "ti", has_path ? row->source_path : upload, doc_no);
-    }
+    *existed = doc_no != 0 && !mirrored;
+    bool ok = (!mirrored || document_drop_reading(conn, doc_no, err)) &&
+              (*existed || document_put_row(&doc_no, conn, row, "", err)) &&
+              document_put_source(conn, doc_no, row, err);
     return tx_done(tx, ok);
 }
 
@@ -147,10 +154,10 @@ bool store_set_document_state(struct store_tx *tx, const char *doc_id, enum docu
                               const char *error_code, const char *error_text, struct error *err) {
     struct conn *conn = tx_conn(tx, err);
     int64_t doc_no;
-    if (!conn || !find_doc_no(&doc_no, conn, doc_id, err))
+    if (!conn || !document_find_no(&doc_no, conn, doc_id, err))
         return tx_done(tx, false);
     if (doc_no == 0)
-        return missing_document(doc_id, err);
+        return document_missing(doc_id, err);
     bool ok = (state == DOCUMENT_READY || document_drop_reading(conn, doc_no, err)) &&
               conn_run(conn, err,
                        "UPDATE documents SET state = ?, error_code = ?, error_text = ?"
@@ -209,25 +216,21 @@ static bool put_chunk(int64_t *row_id, struct conn *conn, int64_t doc_no,
     return fulltext_add(conn, *row_id, or_empty(chunk->text), err);
 }
 
-bool store_put_reading(struct store_tx *tx, const struct document_row *row,
-                       const struct page_row *pages, const struct chunk_row *chunks, int n_chunks,
-                       struct error *err) {
-    struct conn *conn = tx_conn(tx, err);
+bool document_put_reading(struct conn *conn, const struct document_row *row,
+                          const struct page_row *pages, const struct chunk_row *chunks,
+                          int n_chunks, struct error *err) {
     struct document_row old;
     struct arena *arena = arena_new(0);
     struct buf page_bytes = {0};
     bool ok = false, found = false;
     int64_t doc_no = 0, first_chunk = 0;
-    sqlite3_stmt *stmt = NULL;
-    if (!conn)
-        goto end;
-    stmt = conn_query(conn, err,
-                      "SELECT " DOCUMENT_COLUMNS ", d.doc_no FROM documents d WHERE doc_id = ?",
-                      "t", row->doc_id);
+    sqlite3_stmt *stmt = conn_query(
+        conn, err, "SELECT " DOCUMENT_COLUMNS ", d.doc_no FROM documents d WHERE doc_id = ?", "t",
+        row->doc_id);
     if (!stmt || !conn_step(&found, conn, stmt, err))
         goto end;
     if (!found) {
-        missing_document(row->doc_id, err);
+        document_missing(row->doc_id, err);
         goto end;
     }
     document_from(&old, arena, stmt);
@@ -247,10 +250,10 @@ bool store_put_reading(struct store_tx *tx, const struct document_row *row,
                   "UPDATE documents SET state = ?, n_pages = ?, n_chunks = ?, first_chunk = ?,"
                   " ready_ms = ?, search_key = ?, format = ?, format_group = ?, title = ?,"
                   " author = ?, created = ?, warning = ?, error_code = '', error_text = '',"
-                  " pages = ? WHERE doc_no = ?",
+                  " pages = ?, shared_epoch = 0, shared_revision = '' WHERE doc_no = ?",
                   "iiiiitttttttbi", (int64_t)DOCUMENT_READY, (int64_t)row->n_pages,
                   (int64_t)n_chunks, first_chunk, row->ready_ms ? row->ready_ms : time_wall_ms(),
-                  search_key(arena, old.filename, row->title), or_empty(row->format),
+                  document_search_key(arena, old.filename, row->title), or_empty(row->format),
                   row->group ? row->group : old.group, or_empty(row->title), or_empty(row->author),
                   or_empty(row->created), or_empty(row->warning), (const void *)page_bytes.data,
                   page_bytes.len, doc_no);
@@ -258,7 +261,14 @@ end:
     conn_finish(stmt);
     buf_fini(&page_bytes);
     arena_free(arena);
-    return tx_done(tx, ok);
+    return ok;
+}
+
+bool store_put_reading(struct store_tx *tx, const struct document_row *row,
+                       const struct page_row *pages, const struct chunk_row *chunks, int n_chunks,
+                       struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    return tx_done(tx, conn && document_put_reading(conn, row, pages, chunks, n_chunks, err));
 }
 
 bool store_delete_document(struct store_tx *tx, bool *found, int *n_pages, int *n_chunks,
@@ -280,23 +290,9 @@ bool store_delete_document(struct store_tx *tx, bool *found, int *n_pages, int *
     }
     conn_finish(stmt);
     if (ok && *found)
-        ok = document_drop_reading(conn, doc_no, err) &&
+        ok = document_drop_reading(conn, doc_no, err) && document_put_removal(conn, doc_no, err) &&
              conn_run(conn, err, "DELETE FROM jobs WHERE doc_id = ?", "t", doc_id) &&
              conn_run(conn, err, "DELETE FROM documents WHERE doc_no = ?", "i", doc_no);
-    return tx_done(tx, ok);
-}
-
-bool store_drop_source(struct store_tx *tx, int *n_left, const char *doc_id, const char *path,
-                       struct error *err) {
-    struct conn *conn = tx_conn(tx, err);
-    int64_t doc_no = 0, n = 0;
-    *n_left = 0;
-    bool ok = conn && find_doc_no(&doc_no, conn, doc_id, err) &&
-              conn_run(conn, err, "DELETE FROM sources WHERE path = ? AND doc_no = ?", "ti", path,
-                       doc_no) &&
-              conn_number(&n, 0, conn, err, "SELECT count(*) FROM sources WHERE doc_no = ?", "i",
-                          doc_no);
-    *n_left = (int)n;
     return tx_done(tx, ok);
 }
 
@@ -313,24 +309,6 @@ bool store_find_document(struct document_row *out, bool *found, struct arena *ar
     bool ok = stmt && conn_step(found, conn, stmt, err);
     if (ok && *found)
         document_from(out, arena, stmt);
-    conn_finish(stmt);
-    reader_drop(conn);
-    return ok;
-}
-
-bool store_find_source(char doc_id[SHA256_HEX + 1], bool *found, struct store *store,
-                       const char *path, struct error *err) {
-    struct conn *conn;
-    *found = false;
-    doc_id[0] = '\0';
-    if (!reader_take(&conn, store, err))
-        return false;
-    sqlite3_stmt *stmt = conn_query(
-        conn, err, "SELECT doc_id FROM sources JOIN documents USING (doc_no) WHERE path = ?", "t",
-        path);
-    bool ok = stmt && conn_step(found, conn, stmt, err);
-    if (ok && *found)
-        column_id(doc_id, stmt, 0);
     conn_finish(stmt);
     reader_drop(conn);
     return ok;

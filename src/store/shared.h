@@ -7,7 +7,8 @@
  * generation later, so that a removal is never mistaken for one of what came after it.
  *
  * Invariants: a mirrored document has no files, counts in nothing that is to be read or embedded,
- * and is READY; a row of a removal goes only when its document is taken in again. */
+ * and is READY; a row of a removal goes only when its document is taken in again. What lacks
+ * vectors (lacking.h, store_vector_cover) is never mirrored; store_counts counts both. */
 #ifndef DOCUSEARCH_STORE_SHARED_H
 #define DOCUSEARCH_STORE_SHARED_H
 
@@ -22,16 +23,21 @@ struct shared_row {
 };
 bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
                        struct store *store, const char *doc_id, struct error *err);
-/* The document is in the shared store as this. */
+/* The document is in the shared store as this; ERROR_MISSING: it is gone. Another reading
+ * (store_put_reading) was not seen there: its epoch is 0 and its revision "", the generation stays.
+ */
 bool store_set_shared(struct store_tx *tx, const char *doc_id, int64_t generation, int64_t epoch,
                       const char *revision, struct error *err);
 /* Puts or replaces a mirrored document: row, reading and passages, READY at once; its source path
- * is shown but is no source. An own document of that id is left as it is and *own set. */
+ * is shown, and a folder filter knows it, but it is no source. Vectors of the old one go. An own
+ * document of that id is left as it is and *own set. One whose removal here is of its generation or
+ * a later one is not put: store_find_shared says so. */
 bool store_put_mirrored(struct store_tx *tx, bool *own, const struct document_row *row,
                         const struct shared_row *shared, const struct page_row *pages,
                         const struct chunk_row *chunks, int n_chunks, struct error *err);
-/* A document that came as a mirror's is this folder's from now on: store_put_document on a mirrored
- * id does so by itself, WAITING to be read; its passages stay until store_put_reading. */
+/* store_put_document on a mirrored id makes it this folder's, as new (*existed false): WAITING to
+ * be read, its passages and vectors gone, name and all else the row's; of what the shared store has
+ * of it the generation stays. */
 
 /* Own READY documents that the shared store of this epoch was not seen to have, by number after
  * `after`; *doc_no of the last one given. */
@@ -53,7 +59,8 @@ struct removal_row {
     char doc_id[SHA256_HEX + 1];
     int64_t generation, removed_ms; /* wall */
 };
-/* In the transaction that deletes the document. told: the shared store has it already. */
+/* In the transaction that deletes the document. told: the shared store has it already. One of a
+ * later generation stands, another of the same only becomes told. */
 bool store_put_removal(struct store_tx *tx, const char *doc_id, int64_t generation,
                        int64_t removed_ms, bool told, struct error *err);
 bool store_set_removal_told(struct store_tx *tx, const char *doc_id, struct error *err);
@@ -62,8 +69,9 @@ bool store_forget_told(struct store_tx *tx, struct error *err);
 /* Those not told, oldest first. */
 bool store_list_removals(struct removal_row **out, int *n, struct arena *arena, struct store *store,
                          int limit, struct error *err);
-/* *generation 0: none. store_put_document drops it but remembers its generation for this call as
- * long as the document lives. */
+/* *generation 0: none. store_put_document and store_put_mirrored drop it but remember its
+ * generation for this call as long as the document lives; store_delete_document puts it again, not
+ * told. */
 bool store_find_removal(int64_t *generation, struct store *store, const char *doc_id,
                         struct error *err);
 
@@ -73,7 +81,8 @@ bool store_find_removal(int64_t *generation, struct store *store, const char *do
  * through, all of one state. */
 bool store_filter_documents(bool *allowed, struct store *store, const char *const *doc_ids, int n,
                             const struct search_filter *filter, struct error *err);
-/* The documents that it lets through, when they are at most limit; else *n is -1. */
+/* The READY documents that it lets through, in no order, when they are at most limit; else *n is
+ * -1. */
 bool store_list_filtered(char (**doc_ids)[SHA256_HEX + 1], int *n, struct arena *arena,
                          struct store *store, const struct search_filter *filter, int limit,
                          struct error *err);

@@ -58,7 +58,7 @@ bool store_check_space(struct store *store, int64_t size_bytes, struct error *er
 enum document_state { DOCUMENT_WAITING, DOCUMENT_READY, DOCUMENT_FAILED };
 struct document_row {
     char doc_id[SHA256_HEX + 1];
-    const char *filename;       /* the first name it came under */
+    const char *filename;       /* the first name it came under that it still has */
     const char *source_path;    /* one path it was ingested from, or "" */
     const char *format, *group; /* "docx", "office" */
     int64_t size_bytes;
@@ -119,7 +119,8 @@ bool store_put_reading(struct store_tx *tx, const struct document_row *row,
 /* Row, chunks, full text, vectors, sources and jobs. *found false when there is none. */
 bool store_delete_document(struct store_tx *tx, bool *found, int *n_pages, int *n_chunks,
                            const char *doc_id, struct error *err);
-/* Forgets that the document came from path; *n_left counts the sources it still has. */
+/* Forgets that the document came from path; *n_left counts the sources it still has, the newest of
+ * which names it where path did. */
 bool store_drop_source(struct store_tx *tx, int *n_left, const char *doc_id, const char *path,
                        struct error *err);
 
@@ -288,9 +289,8 @@ bool store_vector_cover(struct vector_cover *out, struct store *store, int space
 
 /* ---- upkeep --------------------------------------------------------------------------------- */
 
-/* At start: tmp/ emptied, folders without a row removed (but by a database that never had a row),
- * rows without an original counted (*n_lost) and marked FAILED "original_missing", SQLite's
- * quick_check. */
+/* At start: SQLite's quick_check, tmp/ emptied, folders without a row removed (but by a database
+ * that never had one), own rows without an original counted and marked FAILED "original_missing" */
 bool store_check(struct store *store, int *n_lost, struct error *err);
 /* Facts of the folder. *out is the arena's (NULL: no such key); value NULL: the key goes. */
 bool store_get_meta(char **out, struct arena *arena, struct store *store, const char *key,

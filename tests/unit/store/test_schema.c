@@ -27,7 +27,7 @@ static void newer_and_foreign_databases_are_refused(void **state) {
     assert_false(store_open(&f.store, f.dir, &err));
     assert_int_equal(err.kind, ERROR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "99"));
-    run_sql(&f, "PRAGMA user_version=4; PRAGMA application_id=7");
+    run_sql(&f, "PRAGMA user_version=5; PRAGMA application_id=7");
     assert_false(store_open(&f.store, f.dir, &err));
     assert_int_equal(err.kind, ERROR_UNSUPPORTED);
     run_sql(&f, "PRAGMA application_id=1148150611"); /* "DocS" */

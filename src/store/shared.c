@@ -1,0 +1,269 @@
+/* Documents that several workers share: what the shared store has of them, those of other workers,
+ * and removals.
+ *
+ * Invariants:
+ *  1. A document with an origin is READY and has no sources; its path is in shown_path.
+ *  2. Of a document that lives, the generation of its last removal is in removed_generation; of one
+ *     that does not, in removals. */
+#include "store/shared.h"
+#include "store/internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+static_assert(DOCUMENT_READY == 1, "the index documents_own is over state 1");
+#define OWN_READY "state = 1 AND origin = ''"
+
+/* ---- documents ------------------------------------------------------------------------------ */
+
+#define SHARED_COLUMNS                                                                             \
+    "d.doc_id, d.origin, d.shared_generation, d.shared_epoch, d.shared_revision, d.doc_no"
+
+static void shared_from(struct shared_row *out, struct arena *arena, sqlite3_stmt *stmt) {
+    memset(out, 0, sizeof *out);
+    column_id(out->doc_id, stmt, 0);
+    out->origin = column_text(arena, stmt, 1);
+    out->generation = sqlite3_column_int64(stmt, 2);
+    out->epoch = sqlite3_column_int64(stmt, 3);
+    out->revision = column_text(arena, stmt, 4);
+}
+
+bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
+                       struct store *store, const char *doc_id, struct error *err) {
+    struct conn *conn;
+    *found = false;
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(
+        conn, err, "SELECT " SHARED_COLUMNS " FROM documents d WHERE d.doc_id = ?", "t", doc_id);
+    bool ok = stmt && conn_step(found, conn, stmt, err);
+    if (ok && *found)
+        shared_from(out, arena, stmt);
+    conn_finish(stmt);
+    reader_drop(conn);
+    return ok;
+}
+
+static bool set_shared(struct conn *conn, int64_t doc_no, int64_t generation, int64_t epoch,
+                       const char *revision, struct error *err) {
+    return conn_run(conn, err,
+                    "UPDATE documents SET shared_generation = ?, shared_epoch = ?,"
+                    " shared_revision = ? WHERE doc_no = ?",
+                    "iiti", generation, epoch, revision ? revision : "", doc_no);
+}
+
+bool store_set_shared(struct store_tx *tx, const char *doc_id, int64_t generation, int64_t epoch,
+                      const char *revision, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    int64_t doc_no;
+    if (!conn || !document_find_no(&doc_no, conn, doc_id, err))
+        return tx_done(tx, false);
+    if (doc_no == 0)
+        return document_missing(doc_id, err);
+    return tx_done(tx, set_shared(conn, doc_no, generation, epoch, revision, err));
+}
+
+bool document_find_origin(int64_t *doc_no, bool *mirrored, struct conn *conn, const char *doc_id,
+                          struct error *err) {
+    bool row = false;
+    *doc_no = 0;
+    *mirrored = false;
+    sqlite3_stmt *stmt = conn_query(
+        conn, err, "SELECT doc_no, origin <> '' FROM documents WHERE doc_id = ?", "t", doc_id);
+    bool ok = stmt && conn_step(&row, conn, stmt, err);
+    if (ok && row) {
+        *doc_no = sqlite3_column_int64(stmt, 0);
+        *mirrored = sqlite3_column_int(stmt, 1) != 0;
+    }
+    conn_finish(stmt);
+    return ok;
+}
+
+static bool put_mirrored(struct conn *conn, int64_t doc_no, const struct document_row *row,
+                         const struct shared_row *shared, const struct page_row *pages,
+                         const struct chunk_row *chunks, int n_chunks, struct error *err) {
+    int64_t removed = 0;
+    if (!conn_number(&removed, 0, conn, err, "SELECT generation FROM removals WHERE doc_id = ?",
+                     "t", row->doc_id))
+        return false;
+    if (removed > 0 && removed >= shared->generation)
+        return true;
+    return (doc_no == 0 || document_drop_reading(conn, doc_no, err)) &&
+           document_put_row(&doc_no, conn, row, shared->origin, err) &&
+           document_put_reading(conn, row, pages, chunks, n_chunks, err) &&
+           set_shared(conn, doc_no, shared->generation, shared->epoch, shared->revision, err);
+}
+
+bool store_put_mirrored(struct store_tx *tx, bool *own, const struct document_row *row,
+                        const struct shared_row *shared, const struct page_row *pages,
+                        const struct chunk_row *chunks, int n_chunks, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    int64_t doc_no;
+    bool mirrored;
+    *own = false;
+    if (!conn || !document_find_origin(&doc_no, &mirrored, conn, row->doc_id, err))
+        return tx_done(tx, false);
+    if (!shared->origin || !shared->origin[0])
+        return error_set(err, ERROR_INPUT, "document %s of another worker does not name it",
+                         row->doc_id);
+    *own = doc_no != 0 && !mirrored;
+    return tx_done(tx,
+                   *own || put_mirrored(conn, doc_no, row, shared, pages, chunks, n_chunks, err));
+}
+
+/* A range of the index for each epoch that documents have, which are few; of each as many as may be
+ * asked for. */
+#define EPOCHS                                                                                     \
+    "WITH RECURSIVE epochs (epoch) AS ("                                                           \
+    " SELECT min(shared_epoch) FROM documents WHERE " OWN_READY                                    \
+    " UNION ALL SELECT (SELECT min(o.shared_epoch) FROM documents o"                               \
+    "  WHERE o.state = 1 AND o.origin = '' AND o.shared_epoch > epochs.epoch)"                     \
+    " FROM epochs WHERE epochs.epoch IS NOT NULL) "
+
+bool store_list_unshared(struct shared_row **out, int *n, int64_t *last, struct arena *arena,
+                         struct store *store, int64_t epoch, int64_t after, int limit,
+                         struct error *err) {
+    struct conn *conn;
+    bool row = false;
+    *n = 0;
+    *last = after;
+    if (limit < 0)
+        limit = 0;
+    *out = arena_alloc(arena, ((size_t)limit + 1) * sizeof **out);
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(
+        conn, err,
+        EPOCHS "SELECT " SHARED_COLUMNS " FROM epochs CROSS JOIN documents d"
+               " ON d.doc_no IN (SELECT o.doc_no FROM documents o WHERE o.state = 1"
+               "  AND o.origin = '' AND o.shared_epoch = epochs.epoch AND o.doc_no > ?2"
+               "  ORDER BY o.doc_no LIMIT ?3)"
+               " WHERE epochs.epoch <> ?1 ORDER BY d.doc_no LIMIT ?3",
+        "iii", epoch, after, (int64_t)limit);
+    bool ok = stmt != NULL;
+    while (ok && (ok = conn_step(&row, conn, stmt, err)) && row && *n < limit) {
+        shared_from(&(*out)[(*n)++], arena, stmt);
+        *last = sqlite3_column_int64(stmt, 5);
+    }
+    conn_finish(stmt);
+    reader_drop(conn);
+    return ok;
+}
+
+bool store_count_shared(struct shared_counts *out, struct store *store, int64_t epoch,
+                        struct error *err) {
+    struct conn *conn;
+    bool row = false;
+    memset(out, 0, sizeof *out);
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(
+        conn, err,
+        "SELECT count(*), coalesce(sum(shared_epoch <> ?1), 0),"
+        " coalesce(sum(shared_epoch <> ?1 AND shared_generation = 0), 0)"
+        " FROM documents INDEXED BY documents_own WHERE " OWN_READY,
+        "i", epoch);
+    bool ok = stmt && conn_step(&row, conn, stmt, err);
+    if (ok && row) {
+        out->own = sqlite3_column_int64(stmt, 0);
+        out->unshared = sqlite3_column_int64(stmt, 1);
+        out->never_shared = sqlite3_column_int64(stmt, 2);
+    }
+    conn_finish(stmt);
+    ok = ok &&
+         conn_number(&out->mirrored, 0, conn, err,
+                     "SELECT count(*) FROM documents WHERE origin <> ''", "") &&
+         conn_number(&out->removals, 0, conn, err, "SELECT count(*) FROM removals", "") &&
+         conn_number(&out->untold, 0, conn, err, "SELECT count(*) FROM removals WHERE told = 0",
+                     "");
+    reader_drop(conn);
+    return ok;
+}
+
+/* ---- removals ------------------------------------------------------------------------------- */
+
+bool store_put_removal(struct store_tx *tx, const char *doc_id, int64_t generation,
+                       int64_t removed_ms, bool told, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    return tx_done(tx, conn && conn_run(conn, err,
+                                        "INSERT INTO removals (doc_id, generation, removed_ms,"
+                                        " told) VALUES (?,?,?,?)"
+                                        " ON CONFLICT (doc_id) DO UPDATE SET"
+                                        " removed_ms = CASE WHEN excluded.generation > generation"
+                                        "  THEN excluded.removed_ms ELSE removed_ms END,"
+                                        " told = CASE WHEN excluded.generation > generation"
+                                        "  THEN excluded.told ELSE max(told, excluded.told) END,"
+                                        " generation = excluded.generation"
+                                        " WHERE excluded.generation >= generation",
+                                        "tiii", doc_id, generation, removed_ms, (int64_t)told));
+}
+
+bool document_drop_removal(struct conn *conn, const char *doc_id, struct error *err) {
+    return conn_run(conn, err,
+                    "UPDATE documents SET removed_generation ="
+                    " (SELECT generation FROM removals r WHERE r.doc_id = ?1)"
+                    " WHERE doc_id = ?1 AND EXISTS (SELECT 1 FROM removals r WHERE r.doc_id = ?1)",
+                    "t", doc_id) &&
+           conn_run(conn, err, "DELETE FROM removals WHERE doc_id = ?", "t", doc_id);
+}
+
+bool document_put_removal(struct conn *conn, int64_t doc_no, struct error *err) {
+    return conn_run(conn, err,
+                    "INSERT INTO removals (doc_id, generation, removed_ms, told)"
+                    " SELECT doc_id, removed_generation, ?, 0 FROM documents"
+                    " WHERE doc_no = ? AND removed_generation > 0 ON CONFLICT (doc_id) DO NOTHING",
+                    "ii", time_wall_ms(), doc_no);
+}
+
+bool store_set_removal_told(struct store_tx *tx, const char *doc_id, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    return tx_done(tx, conn && conn_run(conn, err, "UPDATE removals SET told = 1 WHERE doc_id = ?",
+                                        "t", doc_id));
+}
+
+bool store_forget_told(struct store_tx *tx, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    return tx_done(tx,
+                   conn && conn_run(conn, err, "UPDATE removals SET told = 0 WHERE told <> 0", ""));
+}
+
+bool store_list_removals(struct removal_row **out, int *n, struct arena *arena, struct store *store,
+                         int limit, struct error *err) {
+    struct conn *conn;
+    bool row = false;
+    *n = 0;
+    if (limit < 0)
+        limit = 0;
+    *out = arena_alloc(arena, ((size_t)limit + 1) * sizeof **out);
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(conn, err,
+                                    "SELECT doc_id, generation, removed_ms FROM removals"
+                                    " WHERE told = 0 ORDER BY removed_ms, doc_id LIMIT ?",
+                                    "i", (int64_t)limit);
+    bool ok = stmt != NULL;
+    while (ok && (ok = conn_step(&row, conn, stmt, err)) && row && *n < limit) {
+        struct removal_row *removal = &(*out)[(*n)++];
+        column_id(removal->doc_id, stmt, 0);
+        removal->generation = sqlite3_column_int64(stmt, 1);
+        removal->removed_ms = sqlite3_column_int64(stmt, 2);
+    }
+    conn_finish(stmt);
+    reader_drop(conn);
+    return ok;
+}
+
+bool store_find_removal(int64_t *generation, struct store *store, const char *doc_id,
+                        struct error *err) {
+    struct conn *conn;
+    *generation = 0;
+    if (!reader_take(&conn, store, err))
+        return false;
+    bool ok = conn_number(generation, 0, conn, err,
+                          "SELECT max(coalesce((SELECT generation FROM removals WHERE doc_id = ?1),"
+                          "  0), coalesce((SELECT removed_generation FROM documents"
+                          "  WHERE doc_id = ?1), 0))",
+                          "t", doc_id);
+    reader_drop(conn);
+    return ok;
+}
