@@ -16,7 +16,6 @@
 #include <string.h>
 
 #define ALIGNED(size) (((size_t)(size) + 63) / 64 * 64)
-#define MAX_VECTORS (1 << 20)
 #define MAX_DIM 65536
 #define MAX_POOLED_BYTES ((size_t)1 << 30) /* of an item's pooled vectors, while it is encoded */
 
@@ -53,19 +52,19 @@ size_t shape_full_bytes(const struct shape *shape, int n) {
     return shape->late && shape->keep_full ? part_bytes(n, shape->dim, 8) : 0;
 }
 
-static struct coded part_of(const void *part, int n, int dim, int bits) {
+struct coded item_coded(const void *part, int n, int dim, int bits) {
     const uint8_t *codes = part;
     const void *scales = codes + (n > 0 ? codes_bytes(n, dim, bits) : 0);
     return (struct coded){.codes = codes, .scales = scales, .n = n, .bits = bits};
 }
 
 struct coded slot_pooled(const struct shape *shape, const struct slot *slot, const void *record) {
-    return part_of(record, (int)slot->n_pooled, shape->dim, shape->pool_bits);
+    return item_coded(record, (int)slot->n_pooled, shape->dim, shape->pool_bits);
 }
 
 struct coded slot_full(const struct shape *shape, const struct slot *slot, const void *record) {
     size_t pooled = part_bytes((int)slot->n_pooled, shape->dim, shape->pool_bits);
-    return part_of((const uint8_t *)record + pooled, (int)slot->n, shape->dim, 8);
+    return item_coded((const uint8_t *)record + pooled, (int)slot->n, shape->dim, 8);
 }
 
 /* ---- the rotation ---- */
@@ -150,6 +149,28 @@ void rotate_vectors(float *out, const float *in, int n, int dim) {
     rotation_init(&rotation, dim);
     for (size_t i = 0; i < (size_t)n; i++)
         rotate(out + i * (size_t)dim, in + i * (size_t)dim, &rotation);
+    mem_free(rotation.factors);
+}
+
+/* A round's matrix, a transform times signs, is orthogonal: its inverse is signs times the
+ * transform, which is symmetric. */
+static void rotate_back(float *out, const float *in, const struct rotation *rotation) {
+    memmove(out, in, (size_t)rotation->dim * sizeof *out);
+    for (int round = rotation->n_rounds - 1; round >= 0; round--) {
+        const float *factors = rotation->factors + (size_t)round * (size_t)rotation->window;
+        float *x = out + rotation->starts[round];
+        hadamard(x, rotation->window);
+        for (int i = 0; i < rotation->window; i++)
+            x[i] *= factors[i];
+    }
+}
+
+void rotate_vectors_back(float *out, const float *in, int n, int dim) {
+    assert(n >= 0 && dim >= 1 && dim <= MAX_DIM);
+    struct rotation rotation;
+    rotation_init(&rotation, dim);
+    for (size_t i = 0; i < (size_t)n; i++)
+        rotate_back(out + i * (size_t)dim, in + i * (size_t)dim, &rotation);
     mem_free(rotation.factors);
 }
 
@@ -364,9 +385,9 @@ bool item_encode(void *scan, void *record, const struct shape *shape, const floa
                  struct error *err) {
     assert(shape->dim >= 1 && shape->dim <= MAX_DIM);
     assert(!shape->late || (shape->scan_vectors > 0 && shape->scan_vectors % 8 == 0));
-    if (n < 1 || n > (shape->late ? MAX_VECTORS : 1))
+    if (n < 1 || n > (shape->late ? ITEM_MAX_VECTORS : 1))
         return error_set(err, ERROR_INPUT, "%d vectors for one item; there may be 1 to %d", n,
-                         shape->late ? MAX_VECTORS : 1);
+                         shape->late ? ITEM_MAX_VECTORS : 1);
     if (!check_vectors(vectors, n, shape->dim, err))
         return false;
     struct encoder encoder;
@@ -379,4 +400,19 @@ bool item_encode(void *scan, void *record, const struct shape *shape, const floa
         put_single(scan, &encoder, vectors);
     encoder_fini(&encoder);
     return ok;
+}
+
+/* ---- back to vectors ---- */
+
+void item_decode(float *values, const struct coded *coded, int dim) {
+    assert(coded->bits == 8);
+    const int8_t *codes = coded->codes;
+    size_t group_bytes = codes_bytes(1, dim, 8);
+    for (int v = 0; v < coded->n; v++) {
+        const int8_t *first = codes + (size_t)(v / CODE_GROUP) * group_bytes + v % CODE_GROUP * 4;
+        float *row = values + (size_t)v * (size_t)dim, scale = bf16_value(coded->scales[v]);
+        for (int d = 0; d < dim; d++)
+            row[d] = (float)first[(size_t)d / 4 * 64 + (size_t)d % 4] * scale;
+    }
+    rotate_vectors_back(values, values, coded->n, dim);
 }

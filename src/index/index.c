@@ -383,57 +383,7 @@ bool index_search(struct index_hit **out, int *n, struct index_effort *effort, s
     return ok;
 }
 
-/* ---- fit ------------------------------------------------------------------------------------ */
-
-static bool no_item(const char *doc_id, enum item_kind kind, int item, struct error *err) {
-    return error_set(err, ERROR_MISSING, "%s %d of document %s has no vectors in this space",
-                     kind == ITEM_PAGE ? "page" : "passage", item, doc_id);
-}
-
-/* A single vector is its own code in the scan. */
-static void fit_row(float *out, const struct segment *segment, int slot, const float *query,
-                    int n_query) {
-    size_t stride = segment->scan_bytes;
-    for (int q = 0; q < n_query; q++) {
-        struct maxsim_query *one = maxsim_query_new(query + (size_t)q * (size_t)segment->shape.dim,
-                                                    1, segment->shape.dim);
-        if (one)
-            dot_rows(out + q, one, segment->scan + (size_t)slot * stride, stride, 1);
-        maxsim_query_free(one);
-    }
-}
-
-static bool fit_slot(struct index_fit *out, struct arena *arena, struct segment *segment, int i,
-                     const float *query, int n_query, struct error *err) {
-    const struct shape *shape = &segment->shape;
-    struct slot slot;
-    if (shape->late && !shape->keep_full)
-        return error_set_code(err, ERROR_MISSING, "no_patches",
-                              "only pooled vectors of this item are kept");
-    if (!segment_check(segment, i, shape->late ? PART_FULL : PART_SCAN) ||
-        !segment_slot(&slot, segment, i))
-        return error_set(err, ERROR_MISSING, "the vectors of this item are damaged");
-    out->n_query = n_query;
-    out->n_vectors = (int)slot.n;
-    out->values = arena_try(arena, (size_t)n_query * slot.n, sizeof *out->values);
-    float *rotated = mem_try((size_t)n_query * (size_t)shape->dim, sizeof *rotated,
-                             (size_t)1 << 30);
-    struct maxsim_query *prepared = NULL;
-    bool ok = out->values && rotated;
-    if (ok) {
-        rotate_vectors(rotated, query, n_query, shape->dim);
-        if (!shape->late)
-            fit_row(out->values, segment, i, rotated, n_query);
-        else if ((prepared = maxsim_query_new(rotated, n_query, shape->dim))) {
-            struct coded coded = slot_full(shape, &slot, segment->map + slot.offset);
-            maxsim_matrix(out->values, prepared, &coded);
-        } else
-            ok = false;
-    }
-    maxsim_query_free(prepared);
-    mem_free(rotated);
-    return ok || error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for a comparison");
-}
+/* ---- one item ------------------------------------------------------------------------------ */
 
 /* The item's row, and where the newest view has it. *found false: there is no such row. A view
  * without an id that has a row was changed in between, or has the item no more: looked at twice. */
@@ -460,24 +410,83 @@ static bool locate(bool *found, struct view **view, int *part, int *slot, struct
     return true;
 }
 
-bool index_fit(struct index_fit *out, struct arena *arena, struct index *index, int number,
-               const char *doc_id, enum item_kind kind, int item, const float *query, int n_query,
-               struct error *err) {
+static bool check_item(struct found_item *item, uint64_t end, struct error *err) {
+    const struct shape *shape = &item->segment->shape;
+    if (!segment_is_there(item->segment, end, err))
+        return false;
+    if (shape->late && !shape->keep_full)
+        return error_set_code(err, ERROR_MISSING, "no_patches",
+                              "only pooled vectors of this item are kept");
+    return (segment_check(item->segment, item->slot_i, shape->late ? PART_FULL : PART_SCAN) &&
+            segment_slot(&item->slot, item->segment, item->slot_i)) ||
+           error_set(err, ERROR_MISSING, "the vectors of this item are damaged");
+}
+
+bool index_take_item(struct found_item *out, struct index *index, int number, const char *doc_id,
+                     enum item_kind kind, int item, struct error *err) {
     struct index_space *space = index_space_numbered(index, number);
-    struct view *view;
     bool found;
-    int part, slot;
-    *out = (struct index_fit){0};
+    int part;
+    *out = (struct found_item){0};
     if (!space)
         return error_set(err, ERROR_MISSING, "there is no vector space %d", number);
-    if (!locate(&found, &view, &part, &slot, space, doc_id, kind, item, err))
+    if (!locate(&found, &out->view, &part, &out->slot_i, space, doc_id, kind, item, err))
         return false;
     if (!found)
-        return no_item(doc_id, kind, item, err);
-    struct segment *segment = view->parts[part].segment;
-    bool ok = segment_is_there(segment, view->parts[part].own->end, err) &&
-              fit_slot(out, arena, segment, slot, query, n_query, err);
-    view_drop(index, view);
+        return error_set(err, ERROR_MISSING, "%s %d of document %s has no vectors in this space",
+                         kind == ITEM_PAGE ? "page" : "passage", item, doc_id);
+    out->segment = out->view->parts[part].segment;
+    if (check_item(out, out->view->parts[part].own->end, err))
+        return true;
+    index_drop_item(index, out);
+    return false;
+}
+
+void index_drop_item(struct index *index, struct found_item *item) {
+    view_drop(index, item->view);
     index_tell(index);
+}
+
+/* ---- fit ------------------------------------------------------------------------------------ */
+
+/* A single vector is its own code in the scan. */
+static bool fit_row(struct index_fit *out, struct arena *arena, const struct found_item *item,
+                    const float *query, int n_query, struct error *err) {
+    const struct segment *segment = item->segment;
+    size_t stride = segment->scan_bytes, dim = (size_t)segment->shape.dim;
+    float *rotated = mem_try((size_t)n_query * dim, sizeof *rotated, (size_t)1 << 30);
+    out->n_query = n_query;
+    out->n_vectors = 1;
+    out->values = arena_try(arena, (size_t)n_query, sizeof *out->values);
+    bool ok = out->values && rotated;
+    if (ok)
+        rotate_vectors(rotated, query, n_query, (int)dim);
+    for (int q = 0; ok && q < n_query; q++) {
+        struct maxsim_query *one = maxsim_query_new(rotated + (size_t)q * dim, 1, (int)dim);
+        if ((ok = one != NULL))
+            dot_rows(out->values + q, one, segment->scan + (size_t)item->slot_i * stride, stride,
+                     1);
+        maxsim_query_free(one);
+    }
+    mem_free(rotated);
+    return ok || error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for a comparison");
+}
+
+bool index_fit(struct index_fit *out, struct arena *arena, struct index *index, int space,
+               const char *doc_id, enum item_kind kind, int item, const float *query, int n_query,
+               struct error *err) {
+    struct found_item found;
+    *out = (struct index_fit){0};
+    if (!index_take_item(&found, index, space, doc_id, kind, item, err))
+        return false;
+    const struct shape *shape = &found.segment->shape;
+    bool ok;
+    if (shape->late) {
+        struct coded coded = slot_full(shape, &found.slot, found.segment->map + found.slot.offset);
+        ok = index_coded_fit(out, arena, &coded, shape->dim, query, n_query, err);
+    } else {
+        ok = fit_row(out, arena, &found, query, n_query, err);
+    }
+    index_drop_item(index, &found);
     return ok;
 }

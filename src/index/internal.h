@@ -66,6 +66,11 @@ bool segment_open(struct segment **out, char why[160], struct index_space *space
                   struct error *err);
 /* Gives back what was allocated past its end, or, when it is dead, all of it. NULL is fine. */
 void segment_close(struct segment *segment);
+/* Its layout alone, of a file that another process may hold: only pread. The fd stays the caller's:
+ * it is taken out before segment_close. *out NULL: *why. */
+bool segment_peek(struct segment **out, char why[160], struct index_space *space, int sequence,
+                  int fd, struct error *err);
+bool segment_has_shape(const struct shape *shape); /* could a segment be of it? */
 char *segment_path(const struct segment *segment); /* the caller's */
 size_t segment_record_bytes(const struct shape *shape, int n);
 bool shape_equal(const struct shape *a, const struct shape *b);
@@ -139,9 +144,29 @@ void segment_bury(struct index *index, struct segment *segment);
 /* Renames path to path.why, path.why-2, …; *aside: which, the caller's. dir: its folder. */
 bool index_set_aside(char **aside, const char *dir, const char *path, const char *why,
                      struct error *err);
+/* An item where the newest view has it, its best part checked: of a late space its full codes, else
+ * its row of the scan. Errors are index_fit's. */
+struct found_item {
+    struct view *view; /* until index_drop_item */
+    struct segment *segment;
+    int slot_i;
+    struct slot slot;
+};
+bool index_take_item(struct found_item *out, struct index *index, int space, const char *doc_id,
+                     enum item_kind kind, int item, struct error *err);
+void index_drop_item(struct index *index, struct found_item *item);
+
+/* ---- portable.c ---- */
+
+/* index_fit of codes of dim dimensions. */
+bool index_coded_fit(struct index_fit *out, struct arena *arena, const struct coded *coded, int dim,
+               const float *query, int n_query, struct error *err);
 
 /* ---- writer.c ---- */
 
+/* An encoded item into a place that was taken for it; given back on failure. */
+bool index_writer_put(struct index_writer *writer, const struct place *place, enum item_kind kind,
+                      int item, int n, const void *scan, const void *record, struct error *err);
 /* The store's watcher. */
 void index_items_changed(void *ctx, const int64_t *added, int n_added, const int64_t *removed,
                          int n_removed);

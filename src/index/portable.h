@@ -19,7 +19,8 @@ size_t index_codes_bytes(int n, int dim); /* what len must be */
 bool index_load_codes(struct index_codes *out, struct arena *arena, struct index *index, int space,
                       const char *doc_id, enum item_kind kind, int item, struct error *err);
 /* Bytes from elsewhere: a copy in the arena, aligned. ERROR_INPUT: len is not what n and dim make,
- * a maximum is passed, or a scale is not finite. */
+ * a maximum is passed, a scale is below 0, past 1e20 or no number, or the last group is not filled
+ * up with its last vector. */
 bool index_codes_wrap(struct index_codes *out, struct arena *arena, const void *data, size_t len,
                       int n, int dim, struct error *err);
 /* What was coded, within the codes' precision: vectors[n][dim], the arena's. */
@@ -31,8 +32,8 @@ bool index_codes_score(float *scores, const struct index_codes *items, int n_ite
 /* As index_fit, of codes. */
 bool index_codes_fit(struct index_fit *out, struct arena *arena, const struct index_codes *codes,
                      const float *query, int n_query, struct error *err);
-/* The one vector of an item of a space that is not late: values[dim], the arena's; errors as above.
- */
+/* The one vector of an item of a space that is not late: values[dim], the arena's, within its
+ * code's precision. ERROR_MISSING: as above, or the space is late. */
 bool index_load_vector(float **values, struct arena *arena, struct index *index, int space,
                        const char *doc_id, enum item_kind kind, int item, struct error *err);
 /* n unit vectors as n_out (1..n) by Ward's clustering: the clusters' means, unit again, in the

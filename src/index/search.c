@@ -281,11 +281,13 @@ static void take_first(struct search *search) {
 
 /* ---- the question ---- */
 
-/* Rotated, and without vectors of zeros, which add nothing to a score; n 0 when all are. */
-static bool take_query(struct maxsim_query **out, int *n, const float *query, int n_query, int dim,
+bool search_take_query(struct maxsim_query **out, int *n, const float *query, int n_query, int dim,
                        struct error *err) {
     *out = NULL;
     *n = 0;
+    if (n_query < 1 || n_query > MAXSIM_MAX_QUERY)
+        return error_set(err, ERROR_INPUT, "a question of %d vectors; there may be 1 to %d",
+                         n_query, MAXSIM_MAX_QUERY);
     for (size_t i = 0; i < (size_t)n_query * (size_t)dim; i++) {
         if (!(fabsf(query[i]) <= 1e30f)) /* as item_encode: far from the range of sums */
             return error_set(err, ERROR_INPUT,
@@ -333,9 +335,6 @@ bool view_search(struct scored **out, int *n, struct index_effort *effort, struc
     *out = NULL;
     *n = 0;
     *effort = (struct index_effort){0};
-    if (n_query < 1 || n_query > MAXSIM_MAX_QUERY)
-        return error_set(err, ERROR_INPUT, "a question of %d vectors; there may be 1 to %d",
-                         n_query, MAXSIM_MAX_QUERY);
     struct maxsim_query *prepared;
     struct search search = {.view = view,
                             .allowed = allowed,
@@ -344,7 +343,7 @@ bool view_search(struct scored **out, int *n, struct index_effort *effort, struc
                             .dim = dim,
                             .recall = recall,
                             .effort = effort};
-    if (!take_query(&prepared, &search.n_query, query, n_query, dim, err))
+    if (!search_take_query(&prepared, &search.n_query, query, n_query, dim, err))
         return false;
     search.query = prepared;
     search.starts = arena_alloc(arena, ((size_t)view->n_parts + 1) * sizeof *search.starts);

@@ -28,6 +28,11 @@ bool search_codes(struct coded *out, const struct search *search, uint32_t item,
 void search_keep(struct scored *heap, int *n, int most, const struct scored *scored);
 void search_offer(struct search *search, uint32_t item, float score);
 bool search_no_memory(struct error *err); /* returns false */
+/* A question as the kernels take it: rotated, and without vectors of zeros, which add nothing to a
+ * score; *n and *out are 0 and NULL when all are. ERROR_INPUT: there are none or too many, or an
+ * element is far from the range of sums. */
+bool search_take_query(struct maxsim_query **out, int *n, const float *query, int n_query, int dim,
+                       struct error *err);
 /* stages.c: from the scan's scores, sums of Hamming distances below zero, to the best. Of fewer
  * items than this all would be scored anyway. */
 enum { STAGES_FEWEST = 64 };

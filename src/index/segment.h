@@ -34,6 +34,8 @@
 
 #include <stdatomic.h>
 
+#define ITEM_MAX_VECTORS (1 << 20) /* of a late item; of another, 1 */
+
 struct slot {
     uint64_t id;     /* 0: empty */
     uint64_t offset; /* of the record; 0: none */
@@ -60,10 +62,16 @@ bool item_encode(void *scan, void *record, const struct shape *shape, const floa
 /* The parts of an item, from its slot and record. */
 struct coded slot_pooled(const struct shape *shape, const struct slot *slot, const void *record);
 struct coded slot_full(const struct shape *shape, const struct slot *slot, const void *record);
+/* Codes that have their scales behind them. */
+struct coded item_coded(const void *part, int n, int dim, int bits);
+/* values[n][dim] of codes of 8 bits: what was coded, within their precision. */
+void item_decode(float *values, const struct coded *coded, int dim);
 /* The rotation that all codes are under: out[n][dim] from in[n][dim]; may be the same. Part of the
  * format. */
 void rotate_vectors(float *out, const float *in, int n, int dim);
-/* pool.c: Ward's clustering of n vectors. cut: n_out unit vectors, the clusters' means, in the
+/* Its inverse, to rounding. */
+void rotate_vectors_back(float *out, const float *in, int n, int dim);
+/* pooling.c: Ward's clustering of n vectors. cut: n_out unit vectors, the clusters' means, in the
  * order of their first members. */
 struct pooling;
 bool pooling_new(struct pooling **out, const float *vectors, int n, int dim, struct error *err);
