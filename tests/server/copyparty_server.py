@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import urllib.parse
 
 from programs import Program, program
@@ -57,7 +58,7 @@ class CopypartyServer(Program):
     # ---- what clients do, below /docs; each must succeed -----------------------------------------
 
     def url(self, name):
-        return "/docs/" + urllib.parse.quote(name)
+        return "/docs/" + urllib.parse.quote(os.fsencode(name))
 
     def must(self, *request, **more):
         status, said = self.request(*request, **more)
