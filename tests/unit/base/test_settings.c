@@ -31,6 +31,26 @@ static const char *const variables[] = {
     "INDEX_CODE_BITS",
     "INDEX_FULL_VECTORS",
     "SEARCH_RECALL",
+    "MODEL_NAME",
+    "MODEL_PRECISION",
+    "TEXT_MODEL",
+    "QUERY_PROMPT",
+    "MODELS_DIR",
+    "BATCH_SIZE_VISUAL",
+    "BATCH_SIZE_TEXT",
+    "CHROMA_HOST",
+    "CHROMA_PORT",
+    "CHROMA_SSL",
+    "CHROMA_TENANT",
+    "CHROMA_DATABASE",
+    "CHROMA_TOKEN",
+    "VISUAL_COLLECTION",
+    "TEXT_COLLECTION",
+    "HOOK_PATH_MAP",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_TOKEN",
+    "HF_HUB_OFFLINE",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "LOG_FILE",
@@ -42,6 +62,10 @@ struct fixture {
     char *before; /* the working folder to go back to */
     struct settings settings;
 };
+
+/* Not in the table of each: secrets, which no flag takes, the files that have them or settings, and
+ * CHROMA_HOST, which does not go with the value that INDEX_FULL_VECTORS has there. */
+#define N_APART 6
 
 static int set_up(void **state) {
     for (size_t i = 0; i < BASE_COUNT(variables); i++)
@@ -135,6 +159,25 @@ static void defaults(void **state) {
     assert_int_equal(s->index_code_bits, 2);
     assert_true(s->index_full_vectors);
     assert_true(s->search_recall == 0.99);
+    assert_string_equal(s->model_name, "vidore/colpali-v1.2");
+    assert_string_equal(s->model_precision, "auto");
+    assert_string_equal(s->text_model, "sentence-transformers/all-MiniLM-L6-v2");
+    assert_string_equal(s->query_prompt, "question");
+    assert_string_equal(s->models_dir, below(fixture, "data/models"));
+    assert_int_equal(s->batch_visual, 4);
+    assert_int_equal(s->batch_text, 8);
+    assert_string_equal(s->chroma_host, "");
+    assert_int_equal(s->chroma_port, 8000);
+    assert_false(s->chroma_ssl);
+    assert_string_equal(s->chroma_tenant, "default_tenant");
+    assert_string_equal(s->chroma_database, "default_database");
+    assert_null(s->chroma_token);
+    assert_string_equal(s->visual_collection, "visual_collection");
+    assert_string_equal(s->text_collection, "text_collection");
+    assert_string_equal(s->hook_path_map, "");
+    assert_string_equal(s->hf_endpoint, "https://huggingface.co");
+    assert_null(s->hf_token);
+    assert_false(s->hf_offline);
     assert_int_equal(s->log_level, LOG_INFO);
     assert_false(s->log_json);
     assert_null(s->log_file);
@@ -165,12 +208,29 @@ static void check_each(struct fixture *fixture, const struct settings *s) {
     assert_int_equal(s->index_code_bits, 8);
     assert_false(s->index_full_vectors);
     assert_true(s->search_recall == 0.5);
+    assert_string_equal(s->model_name, "some/model");
+    assert_string_equal(s->model_precision, "bf16");
+    assert_string_equal(s->text_model, "visual");
+    assert_string_equal(s->query_prompt, "none");
+    assert_string_equal(s->models_dir, below(fixture, "models"));
+    assert_int_equal(s->batch_visual, 64);
+    assert_int_equal(s->batch_text, 256);
+    assert_int_equal(s->chroma_port, 65535);
+    assert_true(s->chroma_ssl);
+    assert_string_equal(s->chroma_tenant, "a tenant");
+    assert_string_equal(s->chroma_database, "a database");
+    assert_string_equal(s->visual_collection, "a.b");
+    assert_string_equal(s->text_collection, "0-z");
+    assert_string_equal(s->hook_path_map, "/uploads=/real/uploads,/more=/other");
+    assert_string_equal(s->hf_endpoint, "http://hub.example/x");
+    assert_string_equal(s->hf_home, below(fixture, "hf"));
+    assert_true(s->hf_offline);
     assert_int_equal(s->log_level, LOG_WARN);
     assert_true(s->log_json);
     assert_string_equal(s->log_file, below(fixture, "logs/a.log"));
 }
 
-/* Every setting but the key's, each with a value that is not its default. */
+/* Every setting but those apart, each with a value that is not its default. */
 static char *const each[][2] = {
     {"DATA_DIR", "/srv//./data/"},
     {"UPLOADS_DIR", "up"},
@@ -194,6 +254,23 @@ static char *const each[][2] = {
     {"INDEX_CODE_BITS", "8"},
     {"INDEX_FULL_VECTORS", "false"},
     {"SEARCH_RECALL", "0.5"},
+    {"MODEL_NAME", "some/model"},
+    {"MODEL_PRECISION", "BF16"},
+    {"TEXT_MODEL", "visual"},
+    {"QUERY_PROMPT", "none"},
+    {"MODELS_DIR", "models/"},
+    {"BATCH_SIZE_VISUAL", "64"},
+    {"BATCH_SIZE_TEXT", "256"},
+    {"CHROMA_PORT", "65535"},
+    {"CHROMA_SSL", "true"},
+    {"CHROMA_TENANT", "a tenant"},
+    {"CHROMA_DATABASE", "a database"},
+    {"VISUAL_COLLECTION", "a.b"},
+    {"TEXT_COLLECTION", "0-z"},
+    {"HOOK_PATH_MAP", "/uploads=/real/uploads,/more=/other"},
+    {"HF_ENDPOINT", "http://hub.example/x"},
+    {"HF_HOME", "./hf"},
+    {"HF_HUB_OFFLINE", "1"},
     {"LOG_LEVEL", "Warn"},
     {"LOG_FORMAT", "json"},
     {"LOG_FILE", "logs/a.log"},
@@ -201,11 +278,21 @@ static char *const each[][2] = {
 
 static void each_by_variable(void **state) {
     struct fixture *fixture = *state;
-    assert_int_equal(BASE_COUNT(each) + 3,
-                     BASE_COUNT(variables)); /* + the key's two and the file */
+    assert_int_equal(BASE_COUNT(each) + N_APART, BASE_COUNT(variables));
     for (size_t i = 0; i < BASE_COUNT(each); i++)
         setenv(each[i][0], each[i][1], 1);
     check_each(fixture, load(fixture, NULL));
+}
+
+/* Their flags may stand alone, and so take no value behind a space. */
+static bool is_yes_or_no(const char *variable) {
+    static const char *const all[] = {"INSECURE", "DEVICE_STRICT", "INDEX_FULL_VECTORS",
+                                      "CHROMA_SSL", "HF_HUB_OFFLINE"};
+    for (size_t i = 0; i < BASE_COUNT(all); i++) {
+        if (strcmp(all[i], variable) == 0)
+            return true;
+    }
+    return false;
 }
 
 static void each_by_flag(void **state) {
@@ -214,8 +301,7 @@ static void each_by_flag(void **state) {
     int argc = 1;
     char *made[BASE_COUNT(each)];
     for (size_t i = 0; i < BASE_COUNT(each); i++) {
-        bool joined = i % 2 == 0 || strcmp(each[i][0], "INSECURE") == 0 ||
-                      strcmp(each[i][0], "DEVICE_STRICT") == 0;
+        bool joined = i % 2 == 0 || is_yes_or_no(each[i][0]);
         made[i] = mem_printf("--%s%s%s", each[i][0], joined ? "=" : "", joined ? each[i][1] : "");
         for (char *c = made[i]; *c && *c != '='; c++)
             *c = *c == '_' ? '-' : *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
@@ -326,6 +412,16 @@ static void unusable_values_are_refused(void **state) {
         {"OCR_LANGUAGES", "eng fra", "OCR_LANGUAGES"},
         {"OCR_LANGUAGES", "a/b/c", "OCR_LANGUAGES"},
         {"INGEST_ROOTS", ":", "INGEST_ROOTS names no folder"},
+        {"MODEL_PRECISION", "fp8", "MODEL_PRECISION is one of"},
+        {"QUERY_PROMPT", "please", "QUERY_PROMPT is one of"},
+        {"BATCH_SIZE_VISUAL", "65", "BATCH_SIZE_VISUAL"},
+        {"BATCH_SIZE_TEXT", "0", "BATCH_SIZE_TEXT"},
+        {"CHROMA_PORT", "0", "CHROMA_PORT is a whole number from 1 to 65535, not '0'"},
+        {"CHROMA_PORT", "65536", "CHROMA_PORT"},
+        {"CHROMA_SSL", "tls", "CHROMA_SSL is one of"},
+        {"CHROMA_TOKEN", "a\nb", "CHROMA_TOKEN has a control character"},
+        {"CHROMA_HOST", "a\r\nX: y", "CHROMA_HOST has a control character"},
+        {"HF_HUB_OFFLINE", "maybe", "HF_HUB_OFFLINE is one of"},
         {"CORS_ORIGIN", "https://a\r\nX: y", "CORS_ORIGIN has a control character"},
         {"API_KEY_FILE", "/nowhere/key", "API_KEY_FILE: file /nowhere/key: No such file"},
         {"DOCUSEARCH_CONFIG", "/nowhere/settings", "settings: file /nowhere/settings"},
@@ -341,6 +437,87 @@ static void unusable_values_are_refused(void **state) {
     refuse("WORKER_PORT is empty", "--worker-port", "");
     refuse("not given as a flag", "--api-key", "secret");
     refuse("not given as a flag", "--api-key=secret", NULL);
+}
+
+/* Names that ChromaDB takes, also with the words behind them that ours end in. */
+static void names_of_collections(void **state) {
+    struct fixture *fixture = *state;
+    char longest[402];
+    memset(longest, 'x', sizeof longest);
+    longest[400] = '\0';
+    static const char *const names[] = {"abc", "A-b_c.9", "0..0"};
+    for (size_t i = 0; i < BASE_COUNT(names); i++) {
+        setenv("VISUAL_COLLECTION", names[i], 1);
+        assert_string_equal(load(fixture, NULL)->visual_collection, names[i]);
+    }
+    setenv("VISUAL_COLLECTION", longest, 1);
+    assert_string_equal(load(fixture, NULL)->visual_collection, longest);
+    unsetenv("VISUAL_COLLECTION");
+
+    longest[400] = 'x';
+    longest[401] = '\0';
+    static const char *const variables_of[] = {"VISUAL_COLLECTION", "TEXT_COLLECTION"};
+    const char *const wrong[] = {"ab",
+                                 "-abc",
+                                 "abc-",
+                                 ".abc",
+                                 "abc_",
+                                 "a b c",
+                                 "a/b/c",
+                                 "a%20b",
+                                 "\xC3\xA4"
+                                 "bc",
+                                 longest};
+    for (size_t i = 0; i < BASE_COUNT(variables_of); i++) {
+        for (size_t j = 0; j < BASE_COUNT(wrong); j++) {
+            setenv(variables_of[i], wrong[j], 1);
+            refuse(variables_of[i], NULL, NULL);
+        }
+        unsetenv(variables_of[i]);
+    }
+    setenv("TEXT_COLLECTION", "visual_collection", 1);
+    refuse("VISUAL_COLLECTION and TEXT_COLLECTION are both 'visual_collection'", NULL, NULL);
+}
+
+static void chroma_goes_with_every_vector(void **state) {
+    struct fixture *fixture = *state;
+    assert_string_equal(load(fixture, "--chroma-host", "::1", NULL)->chroma_host, "::1");
+    put_file("a.env", "CHROMA_HOST=from.a.file\n");
+    assert_string_equal(load(fixture, "--config=a.env", NULL)->chroma_host, "from.a.file");
+    setenv("CHROMA_HOST", "chroma.example", 1);
+    assert_string_equal(load(fixture, NULL)->chroma_host, "chroma.example");
+    refuse("CHROMA_HOST needs INDEX_FULL_VECTORS=true", "--index-full-vectors=0", NULL);
+    setenv("INDEX_FULL_VECTORS", "false", 1);
+    refuse("CHROMA_HOST needs INDEX_FULL_VECTORS=true", NULL, NULL);
+    assert_false(load(fixture, "--chroma-host=", NULL)->index_full_vectors);
+    assert_string_equal(load(fixture, "--index-full-vectors=1", NULL)->chroma_host,
+                        "chroma.example");
+}
+
+/* By variable and by file; a flag would be read by other users of the machine, and is none. */
+static void secrets(void **state) {
+    struct fixture *fixture = *state;
+    put_file("a.env", "CHROMA_TOKEN=of a file\nHF_TOKEN='of a file'\n");
+    const struct settings *s = load(fixture, "--config=a.env", NULL);
+    assert_string_equal(s->chroma_token, "of a file");
+    assert_string_equal(s->hf_token, "of a file");
+    setenv("CHROMA_TOKEN", "very-secret-1", 1);
+    setenv("HF_TOKEN", "very-secret-2", 1);
+    s = load(fixture, "--config=a.env", NULL);
+    assert_string_equal(s->chroma_token, "very-secret-1");
+    assert_string_equal(s->hf_token, "very-secret-2");
+    struct buf out = {0};
+    settings_describe(&out, s);
+    assert_non_null(strstr(out.data, " CHROMA_TOKEN=*** "));
+    assert_non_null(strstr(out.data, " HF_TOKEN=*** "));
+    assert_null(strstr(out.data, "very-secret"));
+    buf_fini(&out);
+    char *argv[] = {"docusearch", "--chroma-token", "x", "--hf-token=x", NULL};
+    int argc = 4;
+    struct error err;
+    settings_fini(&fixture->settings);
+    assert_true(settings_load(&fixture->settings, &argc, argv, &err));
+    assert_int_equal(argc, 4); /* left for the command, which knows no such flags */
 }
 
 static void wrong_files_are_refused(void **state) {
@@ -409,7 +586,7 @@ static void effective_settings_in_one_line(void **state) {
     for (size_t i = 0; i < BASE_COUNT(variables); i++)
         assert_non_null(strstr(out.data, variables[i]));
     for (char *line = out.data, *next; (next = strchr(line, '\n')) != NULL; line = next + 1)
-        assert_true(next - line <= 130);
+        assert_true(next - line <= 135);
     buf_fini(&out);
 }
 
@@ -423,6 +600,9 @@ int run_settings_tests(void) {
         IN_FOLDER(flag_beats_variable_beats_file),
         IN_FOLDER(other_arguments_stay_in_order),
         IN_FOLDER(unusable_values_are_refused),
+        IN_FOLDER(names_of_collections),
+        IN_FOLDER(chroma_goes_with_every_vector),
+        IN_FOLDER(secrets),
         IN_FOLDER(wrong_files_are_refused),
         IN_FOLDER(the_key_and_its_file),
         IN_FOLDER(effective_settings_in_one_line),
