@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "store/internal.h"
+#include "store/shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define N_STEPS 9
+#define N_STEPS 12
 #define N_BIG 40
 
 static char *root;
@@ -47,6 +48,16 @@ static bool put(struct store_tx *tx, int n, int64_t next_id, const char *text, i
             (store_put_reading(tx, &row, &page, chunks, n_chunks, err) &&
              store_put_space(tx, &space, "space", 8, false, err) &&
              store_put_vectors(tx, space.space, row.doc_id, vectors, n_chunks, err)));
+}
+
+static bool put_mirrored(struct store_tx *tx, int n, int64_t generation, const char *text,
+                         struct error *err) {
+    struct document_row row = {.filename = "m", .added_ms = n, .ready_ms = 1};
+    struct shared_row shared = {.origin = "other", .generation = generation, .revision = "r"};
+    struct chunk_row chunk = {.text = text};
+    bool own;
+    name_id(row.doc_id, n);
+    return store_put_mirrored(tx, &own, &row, &shared, NULL, &chunk, 1, err);
 }
 
 /* One step in its transaction. */
@@ -77,6 +88,17 @@ static bool step_in(struct store_tx *tx, int step, struct error *err) {
         return put(tx, 3, 200, "epsilon", 1, err);
     case 9:
         return put(tx, 2, 300, "alpha again", 2, err);
+    case 10:
+        return put_mirrored(tx, 4, 1, "beta elsewhere", err);
+    case 11:
+        name_id(id, 4);
+        return store_delete_document(tx, &found, &n_pages, &n_chunks, id, err) &&
+               store_put_removal(tx, id, 1, 1, false, err);
+    case 12:
+        name_id(id, 3); /* of three whose originals are all missing the check would complain */
+        return store_delete_document(tx, &found, &n_pages, &n_chunks, id, err) &&
+               put_mirrored(tx, 4, 2, "delta elsewhere", err) &&
+               put(tx, 4, 400, "beta here", 1, err);
     default:
         return false;
     }
@@ -120,6 +142,19 @@ static void describe_vectors(struct buf *out, struct store *store, struct arena 
     }
 }
 
+static void describe_shared(struct buf *out, struct store *store, struct arena *arena,
+                            const char *doc_id) {
+    struct error err;
+    struct shared_row shared;
+    int64_t removed;
+    bool found;
+    if (!store_find_shared(&shared, &found, arena, store, doc_id, &err) ||
+        !store_find_removal(&removed, store, doc_id, &err))
+        fail_msg("%s", err.text);
+    buf_printf(out, " origin '%s' generation %d removed %d; ", shared.origin,
+               (int)shared.generation, (int)removed);
+}
+
 /* All that can be seen of the store, in words. */
 static char *describe(struct store *store) {
     struct error err;
@@ -149,9 +184,14 @@ static char *describe(struct store *store) {
         int n_chunks;
         if (!store_list_chunks(&chunks, &n_chunks, arena, store, rows[i].doc_id, true, &err))
             fail_msg("%s", err.text);
-        buf_printf(&out, "document %ld state %d chunks %d %d; ", strtol(rows[i].doc_id, NULL, 16),
+        buf_printf(&out, "document %ld state %d chunks %d %d", strtol(rows[i].doc_id, NULL, 16),
                    rows[i].state, rows[i].n_chunks, n_chunks);
+        describe_shared(&out, store, arena, rows[i].doc_id);
     }
+    struct removal_row *removals;
+    if (!store_list_removals(&removals, &n, arena, store, 9, &err))
+        fail_msg("%s", err.text);
+    buf_printf(&out, "%d removals; ", n);
     struct job_row job;
     bool found;
     if (!store_find_job(&job, &found, arena, store, 1, &err))

@@ -89,6 +89,7 @@ int main(void) {
     failed += run_schema_tests();
     failed += run_vectors_tests();
     failed += run_lacking_tests();
+    failed += run_shared_tests();
     failed += run_thread_tests();
     return failed != 0;
 }

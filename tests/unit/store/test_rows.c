@@ -139,6 +139,77 @@ static void a_document_is_put_read_and_deleted(void **state) {
     fixture_close(&f);
 }
 
+static void put_at(struct fixture *f, int n, const char *path) {
+    const char *slash = strrchr(path, '/');
+    struct document_row row = plain_row(f, n, slash ? slash + 1 : "uploaded.txt", "text");
+    row.source_path = path;
+    put_plain(f, &row);
+}
+
+static int drop_source(struct fixture *f, int n, const char *path) {
+    struct store_tx *tx;
+    int n_left;
+    must(store_begin(&tx, f->store, &err));
+    must(store_drop_source(tx, &n_left, test_id(f->arena, n), path, &err));
+    must(store_commit(tx, &err));
+    return n_left;
+}
+
+static bool list_has(struct fixture *f, const char *search) {
+    struct document_row *rows;
+    struct store_list_query query = {.search = search, .limit = 9};
+    int n;
+    int64_t total;
+    must(store_list_documents(&rows, &n, &total, f->arena, f->store, &query, &err));
+    return n > 0;
+}
+
+static void a_document_goes_by_a_name_it_has(void **state) {
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+    put_at(&f, 1, "/in/First.txt");
+    put_text(&f, 1, "words"); /* READY, titled ""; the upload is a source too */
+    put_at(&f, 1, "/in/z.txt");
+    put_at(&f, 1, "/in/a/\u00dcber.txt");
+    put_at(&f, 1, "/in/z.txt"); /* known: it is no newer for that */
+    assert_int_equal(drop_source(&f, 1, "/elsewhere/First.txt"), 4);
+    assert_string_equal(find(&f, 1).filename, "First.txt");
+    assert_int_equal(drop_source(&f, 1, "/in/First.txt"), 3);
+    assert_string_equal(find(&f, 1).filename, "\u00dcber.txt");
+    assert_false(list_has(&f, "first"));
+    assert_true(list_has(&f, "uber"));
+    assert_string_equal(found_by(&f, "words"), "1");
+    assert_int_equal(find(&f, 1).state, DOCUMENT_READY);
+    /* A path of another name goes: nothing follows. */
+    assert_int_equal(drop_source(&f, 1, "/in/z.txt"), 2);
+    assert_string_equal(find(&f, 1).filename, "\u00dcber.txt");
+    /* What is left has no name of its own. */
+    assert_int_equal(drop_source(&f, 1, "/in/a/\u00dcber.txt"), 1);
+    assert_string_equal(find(&f, 1).filename, "\u00dcber.txt");
+
+    /* Other bytes came to the path: for the document that was there it is gone. */
+    put_at(&f, 2, "/in/x.txt");
+    put_at(&f, 2, "/in/y.txt");
+    put_at(&f, 3, "/in/x.txt");
+    assert_string_equal(find(&f, 2).filename, "y.txt");
+    assert_string_equal(find(&f, 3).filename, "x.txt");
+    /* Renamed, as a hook tells it: the new path first. */
+    put_at(&f, 3, "/in/new name.txt");
+    assert_int_equal(drop_source(&f, 3, "/in/x.txt"), 1);
+    assert_string_equal(find(&f, 3).filename, "new name.txt");
+    struct document_row *rows;
+    struct store_list_query query = {.sort = SORT_NAME_ASC, .limit = 9};
+    int n;
+    int64_t total;
+    must(store_list_documents(&rows, &n, &total, f.arena, f.store, &query, &err));
+    assert_int_equal(n, 3);
+    assert_string_equal(rows[0].filename, "new name.txt");
+    assert_int_equal(drop_source(&f, 3, "/in/new name.txt"), 0);
+    assert_string_equal(find(&f, 3).filename, "new name.txt");
+    fixture_close(&f);
+}
+
 static void a_source_belongs_to_one_document(void **state) {
     (void)state;
     struct fixture f;
@@ -331,6 +402,7 @@ static void a_hundred_thousand_documents_list_quickly(void **state) {
 int run_rows_tests(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_document_is_put_read_and_deleted),
+        cmocka_unit_test(a_document_goes_by_a_name_it_has),
         cmocka_unit_test(a_source_belongs_to_one_document),
         cmocka_unit_test(what_is_rolled_back_never_was),
         cmocka_unit_test(a_failed_write_spoils_its_transaction),

@@ -2,6 +2,7 @@
 #include "tests.h"
 
 #include "store/internal.h"
+#include "store/shared.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -81,6 +82,49 @@ static void an_older_database_is_copied_and_brought_up(void **state) {
     fixture_close(&f);
 }
 
+/* A database of version 4 keeps what it has: every document own and never shared, its sources in
+ * their order by name. */
+static void documents_of_before_there_was_sharing_are_own(void **state) {
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+    store_close(f.store);
+    must(dir_remove(f.dir, &err));
+    must(dir_make(f.dir, &err));
+    struct store old = {.db_path = db_path(&f), .data_dir = f.dir, .words = word_filter_new()};
+    struct conn *conn;
+    must(conn_open(&conn, &old, true, &err));
+    old.writer = conn;
+    must(store_migrate(conn, 4, &err));
+    conn_close(conn);
+    mem_free(old.words);
+    run_sql(&f, "INSERT INTO documents (doc_id, state, size_bytes, added_ms, filename, name_key,"
+                " search_key, format, format_group) VALUES"
+                " (printf('%064d', 5), 1, 1, 1, 'a.txt', 'a.txt', 'a.txt', 'txt', 'text');"
+                "INSERT INTO sources (path, doc_no) VALUES ('/in/a.txt', 1), ('/in/c.txt', 1),"
+                " ('/in/b.txt', 1);");
+    must(store_open(&f.store, f.dir, &err));
+    struct shared_row *rows;
+    struct document_row row;
+    struct store_tx *tx;
+    int n;
+    int64_t last;
+    bool found;
+    must(store_list_unshared(&rows, &n, &last, f.arena, f.store, 1, 0, 9, &err));
+    assert_int_equal(n, 1);
+    assert_string_equal(rows[0].origin, "");
+    assert_int_equal(rows[0].generation, 0);
+    must(store_begin(&tx, f.store, &err));
+    must(store_drop_source(tx, &n, rows[0].doc_id, "/in/a.txt", &err));
+    must(store_commit(tx, &err));
+    assert_int_equal(n, 2);
+    must(store_find_document(&row, &found, f.arena, f.store, rows[0].doc_id, &err));
+    assert_string_equal(row.filename, "b.txt");
+    struct stat info;
+    assert_int_equal(stat(arena_printf(f.arena, "%s.version-4", db_path(&f)), &info), 0);
+    fixture_close(&f);
+}
+
 static void facts_of_the_folder_are_kept(void **state) {
     (void)state;
     struct fixture f;
@@ -112,6 +156,7 @@ int run_schema_tests(void) {
         cmocka_unit_test(newer_and_foreign_databases_are_refused),
         cmocka_unit_test(garbage_is_refused),
         cmocka_unit_test(an_older_database_is_copied_and_brought_up),
+        cmocka_unit_test(documents_of_before_there_was_sharing_are_own),
         cmocka_unit_test(facts_of_the_folder_are_kept),
     };
     return cmocka_run_group_tests_name("schema", tests, NULL, NULL);

@@ -19,6 +19,7 @@ int run_search_tests(void);
 int run_schema_tests(void);
 int run_vectors_tests(void);
 int run_lacking_tests(void);
+int run_shared_tests(void);
 int run_thread_tests(void);
 
 /* A store in a fresh folder; folder_drop removes it. */
