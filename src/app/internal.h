@@ -29,6 +29,7 @@ int command_pull(const struct command *self, int argc, char **argv, struct setti
 int command_models(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_reindex(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_rm_model(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_hook(const struct command *self, int argc, char **argv, struct settings *settings);
 
 /* ---- arguments ------------------------------------------------------------------------------ */
 

@@ -77,6 +77,16 @@ static const struct command commands[] = {
      command_reindex, false},
     {"rm-model", "rm-model NAME… [--json]", "remove fetched models",
      "Removes from MODELS_DIR; huggingface_hub's cache is left alone.\n", command_rm_model, false},
+    {"hook", "hook [--map FROM=TO]… [--deadline SECONDS] [EVENT]",
+     "tell the server what Copyparty did",
+     "For Copyparty's hooks, as `--xau f,t60,j,,docusearch,hook`, likewise --xad, --xar, --xbr and\n"
+     "--xac, and `--xiu j,i5,,docusearch,hook`; deploy/copyparty.conf has them all.\n"
+     "  EVENT                the event as JSON, or a path; else standard input has them\n"
+     "  --map FROM=TO        what paths begin with at Copyparty and at the server; repeatable,\n"
+     "                       beside HOOK_PATH_MAP\n"
+     "  --deadline SECONDS   how long the server is tried, below the hook line's tN (50)\n"
+     "The server is at WORKER_HOST and WORKER_PORT; its key comes from API_KEY_FILE or API_KEY.\n",
+     command_hook, false},
 };
 
 static void print_help(FILE *out) {
