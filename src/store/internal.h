@@ -99,6 +99,9 @@ bool store_migrate(struct conn *conn, int version, struct error *err);
 
 /* ---- rows.c ---- */
 
+/* A term for documents d: not mirrored. Read off an index, where d's row is not needed else. */
+#define DOCUMENT_IS_OWN "d.doc_no NOT IN (SELECT doc_no FROM documents WHERE origin <> '')"
+
 /* doc_no 0: there is none. */
 bool document_find_no(int64_t *doc_no, struct conn *conn, const char *doc_id, struct error *err);
 bool document_missing(const char *doc_id, struct error *err); /* sets err; false */

@@ -13,7 +13,7 @@
     "  AND v.space_no = " space " AND v.kind = " kind "))"
 #define LACKING                                                                                    \
     " FROM documents d WHERE d.state = ?5 AND d.doc_no > ?6 AND d.doc_no <= ?7 AND (" LACKS(       \
-        "?1", "?2") " OR " LACKS("?3", "?4") ") AND d.origin = ''"
+        "?1", "?2") " OR " LACKS("?3", "?4") ") AND " DOCUMENT_IS_OWN
 
 static sqlite3_stmt *query(struct conn *conn, const char *sql, const char *types,
                            const struct vector_need *needs, int n_needs, int64_t after,

@@ -115,8 +115,8 @@ bool store_put_mirrored(struct store_tx *tx, bool *own, const struct document_ro
  * asked for. */
 #define EPOCHS                                                                                     \
     "WITH RECURSIVE epochs (epoch) AS ("                                                           \
-    " SELECT min(shared_epoch) FROM documents WHERE " OWN_READY                                    \
-    " UNION ALL SELECT (SELECT min(o.shared_epoch) FROM documents o"                               \
+    " SELECT min(shared_epoch) FROM documents INDEXED BY documents_own WHERE " OWN_READY           \
+    " UNION ALL SELECT (SELECT min(o.shared_epoch) FROM documents o INDEXED BY documents_own"      \
     "  WHERE o.state = 1 AND o.origin = '' AND o.shared_epoch > epochs.epoch)"                     \
     " FROM epochs WHERE epochs.epoch IS NOT NULL) "
 

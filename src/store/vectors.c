@@ -186,7 +186,7 @@ bool store_vector_cover(struct vector_cover *out, struct store *store, int space
                           " AND (?2 IS NULL OR d.doc_id = ?2)"
                           " AND CASE ?4 WHEN 0 THEN d.n_pages ELSE d.n_chunks END > 0"
                           " AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.doc_no = d.doc_no"
-                          "  AND v.space_no = ?3 AND v.kind = ?4) AND d.origin = ''",
+                          "  AND v.space_no = ?3 AND v.kind = ?4) AND " DOCUMENT_IS_OWN,
                           "itii", (int64_t)DOCUMENT_READY, doc_id, (int64_t)space, (int64_t)kind);
     out->any = any != 0;
     reader_drop(conn);
