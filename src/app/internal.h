@@ -49,6 +49,19 @@ int failed(const struct error *err); /* prints the error, gives EXIT_FAILED */
  * one is asked for that is not there and DEVICE_STRICT is set. */
 bool choose_device(const char **out, const struct settings *settings, struct error *err);
 
+/* ---- the service manager (notify_service.c) --------------------------------------------------- */
+
+/* Tells systemd, or what speaks its protocol, how the server is. NULL, which every function takes,
+ * where no manager asks (NOTIFY_SOCKET). Before any thread is started. */
+struct service;
+struct service *service_open(void);
+void service_status(struct service *service, const char *status);
+/* Also starts the watchdog where the manager wants one (WATCHDOG_USEC). */
+void service_ready(struct service *service, const char *url);
+void service_stopping(struct service *service);
+/* After the server has ended, since the watchdog may wait for an answer of its. */
+void service_close(struct service *service);
+
 /* ---- session: the API, through a running server or in this process --------------------------- */
 
 struct session {

@@ -14,13 +14,22 @@ static void block_signals(sigset_t *set) {
     pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
-static void wait_for_end(const sigset_t *set) {
+static void reopen_log(const struct settings *settings) {
+    struct error err;
+    if (!log_reopen(&err))
+        log_warn("SIGHUP: the log goes on in the old file: %s", err.text);
+    else
+        log_info("SIGHUP: %s; settings are read at start alone",
+                 settings->log_file ? "the log file is open anew" : "the log has no file");
+}
+
+static void wait_for_end(const sigset_t *set, const struct settings *settings) {
     int number;
     do {
         if (sigwait(set, &number) != 0)
             return;
         if (number == SIGHUP)
-            log_info("SIGHUP: nothing to reload; settings are read at start");
+            reopen_log(settings);
     } while (number == SIGHUP);
     log_info("%s: stopping", number == SIGINT ? "SIGINT" : "SIGTERM");
 }
@@ -76,16 +85,21 @@ int command_serve(const struct command *self, int argc, char **argv, struct sett
         return EXIT_USAGE;
     sigset_t signals;
     block_signals(&signals);
+    struct service *service = service_open();
     say_settings(settings);
+    service_status(service, "Starting");
     struct corpus *corpus = NULL;
     struct api *api = NULL;
     struct error err;
     int status = EXIT_OK;
     if (start(&corpus, &api, settings, &err)) {
         log_info("Application startup complete");
-        wait_for_end(&signals);
+        service_ready(service, api_url(api));
+        wait_for_end(&signals, settings);
+        service_stopping(service);
     } else {
         log_error("%s", err.text);
+        service_status(service, err.text);
         status = EXIT_FAILED;
     }
     /* The corpus first: calls that wait for a model, or between two batches, then end. */
@@ -95,6 +109,7 @@ int command_serve(const struct command *self, int argc, char **argv, struct sett
         corpus_stop(corpus);
     if (api)
         api_stop(api);
+    service_close(service);
     api_free(api);
     corpus_close(corpus);
     return status;

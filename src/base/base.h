@@ -205,6 +205,9 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 /* path NULL: stderr. json: one object a line with time, level, message. Until called: text, info,
  * stderr. Control characters in messages are escaped, so that one message is one line. */
 bool log_open(enum log_level level, bool json, const char *path, struct error *err);
+/* The log's file anew, by its path: once it was moved away. The old one stays in use where that
+ * cannot be. Nothing to do on stderr. */
+bool log_reopen(struct error *err);
 void log_write(enum log_level level, const char *format, ...) BASE_PRINTF(2, 3);
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)

@@ -1,7 +1,8 @@
 /* The log: one line a message, one write a line, to standard error or a file.
  *
- * A log file that was moved away (rotation) is opened anew: at most once a second the path is
- * compared with what is open. What cannot be written is lost; the log never fails its caller. */
+ * A log file that was moved away (rotation) is opened anew: when that is asked for, and by itself,
+ * since at most once a second the path is compared with what is open. A line goes whole into one of
+ * the two. What cannot be written is lost; the log never fails its caller. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -81,6 +82,23 @@ static void reopen_if_moved(void) {
         return;
     close(state.fd);
     state.fd = fd;
+}
+
+bool log_reopen(struct error *err) {
+    bool ok = true;
+    lock_take(&state.lock);
+    if (state.path) {
+        int fd = open_file(state.path);
+        if (fd >= 0) {
+            close(state.fd);
+            state.fd = fd;
+            state.checked_ms = time_mono_ms();
+        } else {
+            ok = error_set_errno(err, errno, "log file %s", state.path);
+        }
+    }
+    lock_drop(&state.lock);
+    return ok;
 }
 
 /* Message as one line of valid UTF-8: controls as \n, \t or \x1b, invalid bytes as U+FFFD. */

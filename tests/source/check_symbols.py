@@ -31,7 +31,7 @@ PREFIXES = {
     "queue": "queue",
     "corpus": "corpus model",
     "api": "api call document events handle heatmap job json route routes security upload web",
-    "app": "check choose command failed hook is json print session take terminal usage",
+    "app": "check choose command failed hook is json print service session take terminal usage",
 }
 
 findings = []

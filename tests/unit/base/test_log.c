@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,6 +123,45 @@ static void moved_file_is_opened_anew(void **state) {
     mem_free(old);
 }
 
+static void asked_for_it_is_opened_anew_at_once(void **state) {
+    struct fixture *fixture = *state;
+    struct error err;
+    assert_true(log_reopen(&err)); /* standard error: nothing to do */
+    assert_true(log_open(LOG_INFO, false, fixture->path, &err));
+    log_info("before");
+    char *old = mem_printf("%s.1", fixture->path);
+    assert_int_equal(rename(fixture->path, old), 0);
+    log_info("between");
+    assert_true(log_reopen(&err));
+    log_info("after");
+    char *old_text = text_of(old), *new_text = text_of(fixture->path);
+    assert_non_null(strstr(old_text, "before\n"));
+    assert_non_null(strstr(old_text, "between\n"));
+    assert_null(strstr(old_text, "after"));
+    assert_null(strstr(new_text, "between"));
+    assert_non_null(strstr(new_text, "after\n"));
+    mem_free(old_text);
+    mem_free(new_text);
+    mem_free(old);
+}
+
+static void a_file_that_cannot_be_opened_anew_leaves_the_old(void **state) {
+    struct fixture *fixture = *state;
+    struct error err;
+    assert_true(log_open(LOG_INFO, false, fixture->path, &err));
+    char *old = mem_printf("%s.1", fixture->path);
+    assert_int_equal(rename(fixture->path, old), 0);
+    assert_int_equal(mkdir(fixture->path, 0700), 0);
+    assert_false(log_reopen(&err));
+    assert_non_null(strstr(err.text, fixture->path));
+    log_info("after");
+    assert_int_equal(rmdir(fixture->path), 0);
+    char *text = text_of(old);
+    assert_non_null(strstr(text, "after\n"));
+    mem_free(text);
+    mem_free(old);
+}
+
 static void unusable_file_is_an_error(void **state) {
     struct fixture *fixture = *state;
     struct error err;
@@ -167,6 +207,8 @@ int run_log_tests(void) {
         WITH_FILE(json_lines_are_objects),
         WITH_FILE(long_messages_are_cut),
         WITH_FILE(moved_file_is_opened_anew),
+        WITH_FILE(asked_for_it_is_opened_anew_at_once),
+        WITH_FILE(a_file_that_cannot_be_opened_anew_leaves_the_old),
         WITH_FILE(unusable_file_is_an_error),
         WITH_FILE(lines_of_threads_do_not_mix),
     };
