@@ -225,7 +225,7 @@ bool segment_finish(struct segment *segment, struct error *err) {
     return ok && dir_sync(segment->space->dir, err);
 }
 
-static bool has_shape(const struct shape *shape) {
+bool segment_has_shape(const struct shape *shape) {
     bool bits = shape->pool_bits == 1 || shape->pool_bits == 2 || shape->pool_bits == 4 ||
                 shape->pool_bits == 8;
     if (shape->dim < 1 || shape->dim > INDEX_MAX_DIM)
@@ -256,7 +256,7 @@ static const char *read_header(struct segment *segment, const struct header *hea
         return "it is of another space";
     if (header->sequence != (uint32_t)segment->sequence)
         return "it was another segment";
-    if (!has_shape(&shape) || header->slots < 1 || header->slots > MAX_SLOTS)
+    if (!segment_has_shape(&shape) || header->slots < 1 || header->slots > MAX_SLOTS)
         return "its header describes no segment";
     lay_out(segment, &shape, (int)header->slots);
     if (segment->data_offset > SEGMENT_SPAN || header->scan_offset != segment->scan_offset ||
@@ -359,6 +359,26 @@ bool segment_open(struct segment **out, char why[160], struct index_space *space
     mem_free(header);
     if (!*out) {
         segment->allocated = 0;
+        segment_close(segment);
+    }
+    return ok;
+}
+
+bool segment_peek(struct segment **out, char why[160], struct index_space *space, int sequence,
+                  int fd, struct error *err) {
+    struct segment *segment = segment_new(space, sequence);
+    struct header *header = mem_alloc(sizeof *header);
+    bool whole = false;
+    segment->finished = true;
+    segment->fd = fd;
+    *out = NULL;
+    bool ok = read_all(&whole, segment, header, sizeof *header, err);
+    snprintf(why, 160, "%s", whole ? read_header(segment, header) : "it is shorter than a header");
+    mem_free(header);
+    if (ok && !*why) {
+        *out = segment;
+    } else {
+        segment->fd = -1;
         segment_close(segment);
     }
     return ok;

@@ -94,13 +94,30 @@ static void leave_committing(struct index_writer *writer) {
     lock_drop(&writer->index->lock);
 }
 
+bool index_writer_put(struct index_writer *writer, const struct place *place, enum item_kind kind,
+                      int item, int n, const void *scan, const void *record, struct error *err) {
+    struct item added = {.place = *place, .kind = kind, .item = item};
+    struct slot slot = {
+        .id = place->id, .offset = place->offset, .n = (uint32_t)n, .kind = (uint8_t)kind};
+    uint64_t written;
+    leave_committing(writer);
+    bool ok = segment_write(&written, place->segment, place->slot, &slot, scan, record, err);
+    if (ok) {
+        touch(writer, place->segment, written);
+        buf_append(&writer->items, &added, sizeof added);
+        ok = (!writer->items.failed && !writer->touched.failed) ||
+             error_set_code(err, ERROR_LIMIT, "out_of_memory", "too many pages and passages");
+    }
+    if (!ok)
+        space_give_back(writer->space, place, 1);
+    return ok;
+}
+
 bool index_writer_add(struct index_writer *writer, enum item_kind kind, int item,
                       const float *vectors, int n, struct error *err) {
     struct index_space *space = writer->space;
-    struct item added = {.kind = kind, .item = item};
+    struct place place;
     struct shape shape;
-    uint64_t written;
-    leave_committing(writer);
     if (n < 1 || n > MAX_ITEM_VECTORS || (!space->late && n != 1))
         return error_set(err, ERROR_LIMIT, "%d vectors of one page or passage", n);
     space_shape(&shape, space);
@@ -108,23 +125,9 @@ bool index_writer_add(struct index_writer *writer, enum item_kind kind, int item
     char *scan = room_for(writer, scan_bytes + record_bytes, err);
     char *record = record_bytes > 0 && scan ? scan + scan_bytes : NULL;
     if (!scan || !item_encode(scan, record, &shape, vectors, n, err) ||
-        !space_take_place(&added.place, space, n, err))
+        !space_take_place(&place, space, n, err))
         return false;
-    struct slot slot = {.id = added.place.id,
-                        .offset = added.place.offset,
-                        .n = (uint32_t)n,
-                        .kind = (uint8_t)kind};
-    bool ok = segment_write(&written, added.place.segment, added.place.slot, &slot, scan, record,
-                            err);
-    if (ok) {
-        touch(writer, added.place.segment, written);
-        buf_append(&writer->items, &added, sizeof added);
-        ok = (!writer->items.failed && !writer->touched.failed) ||
-             error_set_code(err, ERROR_LIMIT, "out_of_memory", "too many pages and passages");
-    }
-    if (!ok)
-        space_give_back(space, &added.place, 1);
-    return ok;
+    return index_writer_put(writer, &place, kind, item, n, scan, record, err);
 }
 
 int64_t index_writer_count(const struct index_writer *writer) {

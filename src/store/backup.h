@@ -5,9 +5,9 @@
 
 #include "store/store.h"
 
-/* The database of data_dir as it is at one moment, at path (replaced), by SQLite's online backup: it
- * asks nothing of the process that holds the folder. ERROR_MISSING: there is none; ERROR_UNSUPPORTED:
- * a newer program's, or another's. */
+/* The database of data_dir as it is at one moment, at path (replaced), by SQLite's online backup:
+ * it asks nothing of the process that holds the folder. ERROR_MISSING: there is none;
+ * ERROR_UNSUPPORTED: a newer program's, or another's. */
 bool store_backup(const char *path, const char *data_dir, struct error *err);
 /* What belongs to its folder alone goes from a copy: jobs and facts of the folder. */
 bool store_strip(struct store_tx *tx, struct error *err);
