@@ -21,6 +21,7 @@ bool corpus_start(struct corpus *corpus, struct error *err) {
 }
 
 void corpus_stop(struct corpus *corpus) {
+    corpus_import_stop(corpus);
     corpus_reindex_stop(corpus);
     if (corpus->started)
         queue_stop(corpus->queue);
@@ -34,6 +35,7 @@ void corpus_close(struct corpus *corpus) {
     corpus_stop(corpus);
     index_close(corpus->index); /* first: it tells of damage, and has the device's threads */
     corpus_reindex_close(corpus);
+    corpus_import_close(corpus);
     queue_close(corpus->queue);
     read_pool_close(corpus->readers);
     corpus_models_close(corpus);
@@ -160,6 +162,7 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         lock_init(&corpus->stripes[i], LOCK_CORPUS);
     lock_init(&corpus->owners_lock, LOCK_READ);
     cond_init(&corpus->owners_changed);
+    corpus_import_open(corpus);
     if (holder_url)
         *holder_url = NULL;
     if (!check_formats(settings, err) || !dir_make(settings->data_dir, err) ||

@@ -37,6 +37,7 @@ struct corpus {
     } covers[CORPUS_ROLES];
 
     struct reindex *reindex;
+    struct import *import; /* export.h */
     atomic_bool started, stopping;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
@@ -93,6 +94,12 @@ bool corpus_reindex_open(struct corpus *corpus, struct error *err);
 bool corpus_reindex_start(struct corpus *corpus, struct error *err); /* its thread */
 void corpus_reindex_stop(struct corpus *corpus);
 void corpus_reindex_close(struct corpus *corpus); /* half opened is fine */
+
+/* ---- import.c ---- */
+
+void corpus_import_open(struct corpus *corpus);
+void corpus_import_stop(struct corpus *corpus);
+void corpus_import_close(struct corpus *corpus); /* half opened is fine */
 
 /* ---- damage.c ---- */
 

@@ -1,0 +1,628 @@
+/* Export: a copy of the database, the files its rows name, the vectors they name.
+ *
+ * Whoever holds the data folder goes on meanwhile. A document whose files are found gone, or not
+ * whole, was removed after the database was copied: then the database is copied again, what came
+ * since is taken, and what went is left out, until a copy and the files agree. A document that is
+ * in the next copy too has truly lost those files.
+ *
+ * Invariants:
+ *  1. A document of the export was whole, and in the database, at the moment of the last copy.
+ *  2. A folder without export.json is no export; it is written when all else is on the disk. */
+#include "corpus/export.h"
+#include "corpus/sums.h"
+#include "index/backup.h"
+#include "store/backup.h"
+#include "store/shared.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MARK ".docusearch-export"
+#define MAX_ROUNDS 12
+#define RESERVE_BYTES ((int64_t)16 << 20)
+#define WRITE_BYTES ((size_t)1 << 20)
+#define TOLD_EVERY_MS 100
+
+/* A document whose files lie in the new export. */
+struct taken {
+    char doc_id[SHA256_HEX + 1];
+    bool ready;    /* what was made of it too */
+    bool whole;    /* nothing of it was missing */
+    bool mirrored; /* another worker's: left out */
+    int round;     /* that last had its row */
+    struct sums sums;
+};
+struct exporting {
+    struct export_outcome *out;
+    const struct export_watch *watch;
+    const char *data_dir, *folder;
+    char *partial, *old; /* old NULL: there was no export */
+    int mark;            /* the lock of partial */
+    struct sums old_sums, sums;
+    struct store *copy;
+    struct index_source *source;
+    struct taken **taken; /* a table, open addressing by the first digits; a power of two */
+    size_t n_taken, n_slots;
+    bool links;
+    int round;
+    int64_t n_gone, n_done, n_total, told_ms;
+};
+
+static void tell(struct exporting *x, const char *stage, bool now) {
+    int64_t now_ms = time_mono_ms();
+    if (!x->watch || (!now && now_ms - x->told_ms < TOLD_EVERY_MS))
+        return;
+    x->told_ms = now_ms;
+    x->watch->progress(x->watch->ctx, stage, x->n_done, x->n_total);
+}
+
+/* ---- taken ---------------------------------------------------------------------------------- */
+
+static struct taken **slot_of(struct exporting *x, const char *doc_id) {
+    char digits[17];
+    snprintf(digits, sizeof digits, "%.16s", doc_id);
+    size_t at = (size_t)strtoull(digits, NULL, 16) & (x->n_slots - 1);
+    while (x->taken[at] && strcmp(x->taken[at]->doc_id, doc_id) != 0)
+        at = (at + 1) & (x->n_slots - 1);
+    return &x->taken[at];
+}
+
+static struct taken *taken_of(struct exporting *x, const char *doc_id) {
+    if (2 * (x->n_taken + 1) > x->n_slots) {
+        struct taken **old = x->taken;
+        size_t n_old = x->n_slots;
+        x->n_slots = n_old ? 2 * n_old : 1024;
+        x->taken = mem_alloc(x->n_slots * sizeof(struct taken *));
+        for (size_t i = 0; i < n_old; i++) {
+            if (old[i])
+                *slot_of(x, old[i]->doc_id) = old[i];
+        }
+        mem_free(old);
+    }
+    struct taken **slot = slot_of(x, doc_id);
+    if (!*slot) {
+        *slot = mem_alloc(sizeof **slot);
+        snprintf((*slot)->doc_id, sizeof(*slot)->doc_id, "%s", doc_id);
+        x->n_taken++;
+    }
+    return *slot;
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+/* The export that was there has the same file: its hash is known. An original is its id's for ever;
+ * others are compared by size and time. */
+static bool is_kept(char hash[SHA256_HEX + 1], struct exporting *x, const char *path,
+                    const char *from, const char *old) {
+    struct carried here, there;
+    struct error ignored;
+    bool found;
+    size_t i;
+    if (!corpus_sums_find(&i, &x->old_sums, path) ||
+        !corpus_carry_look(&there, &found, old, &ignored) || !found ||
+        !corpus_carry_look(&here, &found, from, &ignored) || !found)
+        return false;
+    memcpy(hash, corpus_sums_hash(&x->old_sums, i), SHA256_HEX);
+    hash[SHA256_HEX] = '\0';
+    return here.size_bytes == there.size_bytes &&
+           (strcmp(path_name(path), "original") == 0 || here.modified_ns == there.modified_ns);
+}
+
+/* *found false: the data folder has no such file. A damaged original counts as none. */
+static bool take_file(bool *found, struct exporting *x, struct taken *doc, const char *name,
+                      struct error *err) {
+    char hash[SHA256_HEX + 1];
+    char *path = mem_printf("documents/%.2s/%s/%s", doc->doc_id, doc->doc_id, name);
+    char *from = mem_printf("%s/%s", x->data_dir, path);
+    char *to = mem_printf("%s/%s", x->partial, path);
+    char *old = x->old ? mem_printf("%s/%s", x->old, path) : NULL;
+    bool ok = true, kept = old && is_kept(hash, x, path, from, old), old_links = true;
+    ok = corpus_carry(found, kept ? &old_links : &x->links, kept ? old : from, to, false, err);
+    if (ok && *found && !kept)
+        ok = corpus_carry_hash(hash, to, err);
+    if (ok && *found && strcmp(name, "original") == 0 && strcmp(hash, doc->doc_id) != 0) {
+        log_warn("%s is damaged: its bytes are not those of its id", from);
+        unlink(to);
+        *found = false;
+    }
+    if (ok && *found) {
+        x->out->n_kept += kept;
+        ok = corpus_sums_add(&doc->sums, hash, path, err);
+    }
+    mem_free(path);
+    mem_free(from);
+    mem_free(to);
+    mem_free(old);
+    return ok;
+}
+
+static bool take_made(bool *whole, struct exporting *x, struct taken *doc, int n_pages,
+                      struct error *err) {
+    bool found, ok = take_file(&found, x, doc, "document.bin", err);
+    *whole = *whole && found;
+    for (int page = 1; page <= n_pages && ok; page++) {
+        static const char *const ends[] = {"", "-thumb"};
+        for (int k = 0; k < 2 && ok; k++) {
+            char name[40];
+            snprintf(name, sizeof name, "page-%05d%s.jpg", page, ends[k]);
+            ok = take_file(&found, x, doc, name, err);
+            *whole = *whole && found;
+        }
+    }
+    return ok;
+}
+
+static bool is_mirrored(bool *mirrored, struct exporting *x, const char *doc_id,
+                        struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct shared_row shared;
+    bool found = false;
+    bool ok = store_find_shared(&shared, &found, arena, x->copy, doc_id, err);
+    *mirrored = ok && found && shared.origin[0];
+    arena_free(arena);
+    return ok;
+}
+
+static bool take_document(void *ctx, const struct document_row *row, struct error *err) {
+    struct exporting *x = ctx;
+    struct taken *doc = taken_of(x, row->doc_id);
+    bool ready = row->state == DOCUMENT_READY, known = doc->round > 0;
+    bool original = true, whole = true;
+    doc->round = x->round;
+    x->n_done++;
+    tell(x, "documents", false);
+    if (known && doc->whole && (doc->ready || !ready))
+        return true;
+    if (!is_mirrored(&doc->mirrored, x, row->doc_id, err))
+        return false;
+    if (doc->mirrored)
+        return true;
+    char *dir = mem_printf("%s/documents/%.2s/%s", x->partial, row->doc_id, row->doc_id);
+    corpus_sums_fini(&doc->sums);
+    bool ok = dir_make(dir, err) && take_file(&original, x, doc, "original", err);
+    if (ok && original && ready)
+        ok = take_made(&whole, x, doc, row->n_pages, err);
+    mem_free(dir);
+    doc->ready = ready;
+    if (ok && !(original && whole)) {
+        /* Still missing in a round after: then the files are lost, and the document is not. */
+        doc->whole = known;
+        x->n_gone += !known;
+    } else if (ok) {
+        doc->whole = true;
+    }
+    if (ok)
+        fault_point("export_taken");
+    return ok;
+}
+
+/* ---- the database --------------------------------------------------------------------------- */
+
+static bool open_copy(struct exporting *x, struct error *err) {
+    char *path = mem_printf("%s/" EXPORT_DATABASE, x->partial);
+    store_close(x->copy);
+    x->copy = NULL;
+    bool ok = index_source_look(x->source, err) && store_backup(path, x->data_dir, err) &&
+              index_source_look(x->source, err);
+    if (ok)
+        fault_point("export_copied");
+    ok = ok && store_open(&x->copy, x->partial, err);
+    mem_free(path);
+    return ok;
+}
+
+static bool count_documents(struct exporting *x, struct error *err) {
+    struct store_counts counts;
+    if (!store_counts(&counts, x->copy, err))
+        return false;
+    x->n_done = 0;
+    x->n_total = counts.documents;
+    return true;
+}
+
+static bool take_all(struct exporting *x, struct error *err) {
+    do {
+        x->round++;
+        x->n_gone = 0;
+        if (!open_copy(x, err) || !count_documents(x, err) ||
+            !store_visit_documents(x->copy, take_document, x, err))
+            return false;
+        tell(x, "documents", true);
+    } while (x->n_gone > 0 && x->round < MAX_ROUNDS);
+    return true;
+}
+
+/* Which of them the export has after all. */
+static bool settle_one(struct exporting *x, struct taken *doc, struct error *err) {
+    struct store_tx *tx;
+    bool ok = true, found, here = doc->round == x->round;
+    int n_pages, n_chunks;
+    if (here && doc->sums.n > 0) { /* its original is taken first */
+        for (size_t i = 0; i < doc->sums.n && ok; i++)
+            ok = corpus_sums_add(&x->sums, corpus_sums_hash(&doc->sums, i),
+                                 corpus_sums_path(&doc->sums, i), err);
+        x->out->n_documents++;
+        return ok;
+    }
+    if (here) {
+        if (!doc->mirrored)
+            log_warn("document %s has lost its original and is left out", doc->doc_id);
+        x->out->n_lost += !doc->mirrored;
+        ok = store_begin(&tx, x->copy, err);
+        if (ok && !store_delete_document(tx, &found, &n_pages, &n_chunks, doc->doc_id, err)) {
+            store_rollback(tx);
+            ok = false;
+        } else if (ok) {
+            ok = store_commit(tx, err);
+        }
+    }
+    char *dir = mem_printf("%s/documents/%.2s/%s", x->partial, doc->doc_id, doc->doc_id);
+    ok = ok && dir_remove(dir, err);
+    mem_free(dir);
+    return ok;
+}
+
+static bool settle(struct exporting *x, struct error *err) {
+    struct store_tx *tx;
+    bool ok = true;
+    for (size_t i = 0; i < x->n_slots && ok; i++)
+        ok = !x->taken[i] || settle_one(x, x->taken[i], err);
+    if (!ok || !store_begin(&tx, x->copy, err))
+        return false;
+    if (!store_strip(tx, err)) {
+        store_rollback(tx);
+        return false;
+    }
+    return store_commit(tx, err);
+}
+
+/* ---- vectors -------------------------------------------------------------------------------- */
+
+struct ids {
+    int64_t *all;
+    size_t n, max;
+};
+
+static bool note_ids(void *ctx, const int64_t *ids, int n) {
+    struct ids *list = ctx;
+    if (list->n + (size_t)n > list->max) {
+        list->max = 2 * list->max + (size_t)n;
+        list->all = mem_grow(list->all, list->max, sizeof *list->all);
+    }
+    memcpy(list->all + list->n, ids, (size_t)n * sizeof *ids);
+    list->n += (size_t)n;
+    return true;
+}
+
+static int by_value(const void *a, const void *b) {
+    const int64_t *one = a, *other = b;
+    return *one < *other ? -1 : *one > *other;
+}
+
+static bool flush(struct buf *out, struct sha256 *hash, int fd, struct error *err) {
+    sha256_update(hash, out->data, out->len);
+    bool ok = fd_write_all(fd, out->data, out->len, err);
+    buf_clear(out);
+    return ok;
+}
+
+static bool write_items(struct exporting *x, const struct ids *ids, int fd, struct sha256 *hash,
+                        struct error *err) {
+    struct buf block = {0}, out = {0};
+    bool ok = true;
+    for (size_t i = 0; i < ids->n && ok; i++) {
+        bool found;
+        ok = index_source_load(&block, &found, x->source, ids->all[i], err);
+        x->n_done++;
+        tell(x, "vectors", false);
+        if (!ok)
+            break;
+        if (!found) {
+            x->out->n_damaged++;
+            continue;
+        }
+        buf_append(&out, block.data, block.len);
+        x->out->n_vectors++;
+        if (out.failed)
+            ok = error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for vectors");
+        else if (out.len >= WRITE_BYTES)
+            ok = flush(&out, hash, fd, err);
+    }
+    ok = ok && (out.len == 0 || flush(&out, hash, fd, err));
+    buf_fini(&block);
+    buf_fini(&out);
+    return ok;
+}
+
+static bool take_space(struct exporting *x, const struct space_row *space, struct error *err) {
+    struct ids ids = {0};
+    char hex[SHA256_HEX + 1], name[40];
+    snprintf(name, sizeof name, "vectors/%d.items", space->space);
+    char *path = mem_printf("%s/%s", x->partial, name);
+    bool ok = store_visit_vectors(x->copy, space->space, VECTORS_PAGE, NULL, note_ids, &ids, err) &&
+              store_visit_vectors(x->copy, space->space, VECTORS_CHUNK, NULL, note_ids, &ids, err);
+    if (ok && ids.n > 0) {
+        qsort(ids.all, ids.n, sizeof *ids.all, by_value);
+        x->n_done = 0;
+        x->n_total = (int64_t)ids.n;
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        struct sha256 *hash = sha256_new();
+        ok = (fd >= 0 || error_set_errno(err, errno, "%s", path)) &&
+             index_source_space(x->source, space, err) && write_items(x, &ids, fd, hash, err);
+        sha256_finish(hex, hash);
+        if (fd >= 0 && close(fd) != 0 && ok)
+            ok = error_set_errno(err, errno, "%s", path);
+        ok = ok && corpus_sums_add(&x->sums, hex, name, err);
+        tell(x, "vectors", true);
+    }
+    mem_free(ids.all);
+    mem_free(path);
+    return ok;
+}
+
+static bool take_vectors(struct exporting *x, struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct space_row *spaces;
+    int n = 0;
+    char *dir = mem_printf("%s/vectors", x->partial);
+    bool ok = dir_make(dir, err) && store_list_spaces(&spaces, &n, arena, x->copy, err);
+    for (int i = 0; i < n && ok; i++)
+        ok = take_space(x, &spaces[i], err);
+    mem_free(dir);
+    arena_free(arena);
+    return ok;
+}
+
+/* ---- whole ---------------------------------------------------------------------------------- */
+
+/* What opening the copy left beside it; its own name last. */
+static bool finish_database(struct exporting *x, struct error *err) {
+    char hash[SHA256_HEX + 1];
+    bool ok = true;
+    store_close(x->copy);
+    x->copy = NULL;
+    DIR *dir = opendir(x->partial);
+    for (struct dirent *entry = dir ? readdir(dir) : NULL; entry && ok; entry = readdir(dir)) {
+        const char *name = entry->d_name;
+        bool beside = strncmp(name, EXPORT_DATABASE, strlen(EXPORT_DATABASE)) == 0 &&
+                      strcmp(name, EXPORT_DATABASE) != 0;
+        if (!beside && strcmp(name, "tmp") != 0)
+            continue;
+        char *path = mem_printf("%s/%s", x->partial, name);
+        ok = dir_remove(path, err);
+        mem_free(path);
+    }
+    if (dir)
+        closedir(dir);
+    char *path = mem_printf("%s/" EXPORT_DATABASE, x->partial);
+    ok = ok && corpus_carry_hash(hash, path, err) &&
+         corpus_sums_add(&x->sums, hash, EXPORT_DATABASE, err);
+    mem_free(path);
+    return ok;
+}
+
+static bool sync_all(const struct exporting *x, struct error *err) {
+#ifdef __linux__
+    return syncfs(x->mark) == 0 || error_set_errno(err, errno, "sync of %s", x->partial);
+#else
+    (void)err;
+    (void)x;
+    sync();
+    return true;
+#endif
+}
+
+static int64_t bytes_of(const struct exporting *x) {
+    int64_t n = 0;
+    for (size_t i = 0; i < x->sums.n; i++) {
+        struct carried file;
+        struct error ignored;
+        bool found;
+        char *path = mem_printf("%s/%s", x->partial, corpus_sums_path(&x->sums, i));
+        if (corpus_carry_look(&file, &found, path, &ignored))
+            n += file.size_bytes;
+        mem_free(path);
+    }
+    return n;
+}
+
+/* The new export takes the old one's place. */
+static bool swap(struct exporting *x, struct error *err) {
+    char *away = mem_printf("%s.old", x->folder), *mark = mem_printf("%s/" MARK, x->partial);
+    bool ok = !x->old || rename(x->folder, away) == 0 || error_set_errno(err, errno, "%s", away);
+    if (ok && x->old)
+        fault_point("export_swapping");
+    if (ok && !x->old && rmdir(x->folder) != 0 && errno != ENOENT)
+        ok = error_set_errno(err, errno, "%s", x->folder);
+    if (ok && rename(x->partial, x->folder) != 0)
+        ok = error_set_errno(err, errno, "%s", x->folder);
+    mem_free(mark);
+    mark = mem_printf("%s/" MARK, x->folder);
+    if (ok)
+        unlink(mark);
+    char *parent = mem_printf("%s/..", x->folder);
+    ok = ok && dir_sync(parent, err) && (!x->old || dir_remove(away, err));
+    mem_free(parent);
+    mem_free(mark);
+    mem_free(away);
+    return ok;
+}
+
+/* ---- where ---------------------------------------------------------------------------------- */
+
+static bool is_there(const char *folder, const char *name) {
+    char *path = mem_printf("%s/%s", folder, name);
+    bool there = access(path, F_OK) == 0;
+    mem_free(path);
+    return there;
+}
+
+/* Is the folder empty, or missing? */
+static bool is_empty(const char *folder, const char *but) {
+    DIR *dir = opendir(folder);
+    bool empty = true;
+    if (!dir)
+        return errno == ENOENT;
+    for (struct dirent *entry = readdir(dir); entry && empty; entry = readdir(dir))
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                strcmp(entry->d_name, but) == 0;
+    closedir(dir);
+    return empty;
+}
+
+/* An export that was cut off between its two renamings is there again. */
+static bool recover(struct exporting *x, struct error *err) {
+    char *away = mem_printf("%s.old", x->folder);
+    bool ok = true;
+    if (is_there(away, EXPORT_HEAD) && access(x->folder, F_OK) != 0)
+        ok = rename(away, x->folder) == 0 || error_set_errno(err, errno, "%s", x->folder);
+    else if (is_there(away, EXPORT_HEAD) && is_there(x->folder, EXPORT_HEAD))
+        ok = dir_remove(away, err);
+    mem_free(away);
+    return ok;
+}
+
+static bool open_old(struct exporting *x, struct error *err) {
+    int64_t unused;
+    if (!recover(x, err))
+        return false;
+    if (!is_there(x->folder, EXPORT_HEAD)) {
+        return is_empty(x->folder, ".") ||
+               error_set_code(err, ERROR_CONFLICT, "not_empty",
+                              "%s is not empty, and holds no export", x->folder);
+    }
+    x->old = mem_strdup(x->folder);
+    return corpus_sums_read(&x->old_sums, &unused, x->folder, err);
+}
+
+/* DIR.partial, ours alone and empty. */
+static bool open_partial(struct exporting *x, struct error *err) {
+    char *mark = mem_printf("%s/" MARK, x->partial);
+    bool ours = is_there(x->partial, MARK) || is_empty(x->partial, ".");
+    bool ok = (ours ||
+               error_set_code(err, ERROR_CONFLICT, "not_empty",
+                              "%s is not empty, and no export that was cut off", x->partial)) &&
+              dir_make(x->partial, err);
+    if (ok) {
+        x->mark = open(mark, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        ok = x->mark >= 0 || error_set_errno(err, errno, "%s", mark);
+    }
+    if (ok && flock(x->mark, LOCK_EX | LOCK_NB) != 0)
+        ok = error_set(err, ERROR_BUSY, "another export is writing %s", x->partial);
+    static const char *const left[] = {"documents", "vectors", "tmp", EXPORT_SUMS, EXPORT_HEAD};
+    for (size_t i = 0; i < BASE_COUNT(left) && ok; i++) {
+        char *path = mem_printf("%s/%s", x->partial, left[i]);
+        ok = dir_remove(path, err);
+        mem_free(path);
+    }
+    mem_free(mark);
+    return ok;
+}
+
+/* Of all files below dir. */
+static int64_t tree_bytes(const char *dir) {
+    DIR *open_dir = opendir(dir);
+    int64_t n = 0;
+    for (struct dirent *entry = open_dir ? readdir(open_dir) : NULL; entry;
+         entry = readdir(open_dir)) {
+        struct stat info;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            fstatat(dirfd(open_dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        if (S_ISREG(info.st_mode))
+            n += info.st_size;
+        if (S_ISDIR(info.st_mode)) {
+            char *path = mem_printf("%s/%s", dir, entry->d_name);
+            n += tree_bytes(path);
+            mem_free(path);
+        }
+    }
+    if (open_dir)
+        closedir(open_dir);
+    return n;
+}
+
+/* Can files be linked, and is there room for what cannot? */
+static bool check_room(struct exporting *x, struct error *err) {
+    static const char *const parts[] = {EXPORT_DATABASE, EXPORT_DATABASE "-wal"};
+    int64_t need = RESERVE_BYTES, there;
+    bool found;
+    char *from = mem_printf("%s/" EXPORT_DATABASE, x->data_dir);
+    char *to = mem_printf("%s/probe", x->partial);
+    unlink(to);
+    x->links = link(from, to) == 0;
+    unlink(to);
+    mem_free(from);
+    mem_free(to);
+    for (size_t i = 0; i < BASE_COUNT(parts); i++) {
+        struct carried file;
+        char *path = mem_printf("%s/%s", x->data_dir, parts[i]);
+        struct error ignored;
+        if (corpus_carry_look(&file, &found, path, &ignored))
+            need += file.size_bytes;
+        mem_free(path);
+    }
+    const char *trees[] = {"vectors", x->links || x->old ? NULL : "documents"};
+    for (size_t i = 0; i < BASE_COUNT(trees) && trees[i]; i++) {
+        char *path = mem_printf("%s/%s", x->data_dir, trees[i]);
+        need += tree_bytes(path);
+        mem_free(path);
+    }
+    if (!disk_free_bytes(&there, x->partial, err))
+        return false;
+    return there >= need ||
+           error_set_code(err, ERROR_IO, "disk_full",
+                          "%" PRId64 " MiB are free at %s, where %" PRId64 " are needed",
+                          there >> 20, x->folder, (need >> 20) + 1);
+}
+
+static void fini(struct exporting *x) {
+    store_close(x->copy);
+    index_source_free(x->source);
+    for (size_t i = 0; i < x->n_slots; i++) {
+        if (x->taken[i])
+            corpus_sums_fini(&x->taken[i]->sums);
+        mem_free(x->taken[i]);
+    }
+    mem_free(x->taken);
+    corpus_sums_fini(&x->sums);
+    corpus_sums_fini(&x->old_sums);
+    if (x->mark >= 0)
+        close(x->mark);
+    mem_free(x->partial);
+    mem_free(x->old);
+}
+
+bool corpus_export(struct export_outcome *out, const char *data_dir, const char *folder,
+                   const struct export_watch *watch, struct error *err) {
+    struct exporting x = {
+        .out = out, .watch = watch, .data_dir = data_dir, .folder = folder, .mark = -1};
+    *out = (struct export_outcome){0};
+    x.partial = mem_printf("%s.partial", folder);
+    x.source = index_source_new(data_dir);
+    bool ok = is_there(data_dir, EXPORT_DATABASE) ||
+              error_set(err, ERROR_MISSING, "%s is no data folder: it has no " EXPORT_DATABASE,
+                        data_dir);
+    ok = ok && open_old(&x, err) && open_partial(&x, err) && check_room(&x, err) &&
+         take_all(&x, err) && settle(&x, err) && take_vectors(&x, err) && finish_database(&x, err);
+    if (ok) {
+        corpus_sums_sort(&x.sums);
+        out->n_files = (int64_t)x.sums.n;
+        out->n_bytes = bytes_of(&x);
+        out->linked = x.links;
+        ok = sync_all(&x, err);
+    }
+    if (ok)
+        fault_point("export_written");
+    ok = ok && corpus_sums_write(&x.sums, x.partial, out->n_documents, err) && swap(&x, err);
+    fini(&x);
+    return ok;
+}
