@@ -29,7 +29,7 @@ PREFIXES = {
              "reader stem token tokens tx word",
     "index": "index item live part pooling rotate search segment shape slot space view",
     "queue": "queue",
-    "chroma": "chroma",
+    "chroma": "chroma legacy",
     "corpus": "corpus model",
     "api": "api call document events handle heatmap job json route routes security upload web",
     "app": "check choose command failed hook is json print service session take terminal usage",
