@@ -100,6 +100,8 @@ void handle_job_retry(struct call *call);
 void handle_reindex(struct call *call);
 void handle_reindex_start(struct call *call);
 void handle_reindex_cancel(struct call *call);
+void handle_import(struct call *call);
+void handle_import_start(struct call *call);
 void handle_process(struct call *call);
 void handle_delete(struct call *call);
 void handle_status(struct call *call);

@@ -38,6 +38,8 @@ static const struct route routes[] = {
     {"GET", "/reindex", 0, handle_reindex},
     {"POST", "/reindex", ROUTE_BODY, handle_reindex_start},
     {"POST", "/reindex/cancel", ROUTE_BODY, handle_reindex_cancel},
+    {"GET", "/import", 0, handle_import},
+    {"POST", "/import", ROUTE_BODY, handle_import_start},
     {"GET", "/events", 0, handle_events},
     {"GET", "/config/supported-formats", 0, handle_formats},
     {"GET", "/metrics", 0, handle_metrics},

@@ -29,6 +29,8 @@ int command_pull(const struct command *self, int argc, char **argv, struct setti
 int command_models(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_reindex(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_rm_model(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_export(const struct command *self, int argc, char **argv, struct settings *settings);
+int command_import(const struct command *self, int argc, char **argv, struct settings *settings);
 int command_hook(const struct command *self, int argc, char **argv, struct settings *settings);
 
 /* ---- arguments ------------------------------------------------------------------------------ */
@@ -49,7 +51,7 @@ int failed(const struct error *err); /* prints the error, gives EXIT_FAILED */
  * one is asked for that is not there and DEVICE_STRICT is set. */
 bool choose_device(const char **out, const struct settings *settings, struct error *err);
 
-/* ---- the service manager (notify_service.c) --------------------------------------------------- */
+/* ---- the service manager (notify_service.c) -------------------------------------------------- */
 
 /* Tells systemd, or what speaks its protocol, how the server is. NULL, which every function takes,
  * where no manager asks (NOTIFY_SOCKET). Before any thread is started. */

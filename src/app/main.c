@@ -77,6 +77,20 @@ static const struct command commands[] = {
      command_reindex, false},
     {"rm-model", "rm-model NAME… [--json]", "remove fetched models",
      "Removes from MODELS_DIR; huggingface_hub's cache is left alone.\n", command_rm_model, false},
+    {"export", "export DIR [--json] [--quiet]", "put documents and vectors into a folder",
+     "Documents, metadata and vectors of one moment, while a server goes on; jobs, settings and\n"
+     "models are left out. DIR is made, or an earlier export in it brought up to date. Files are\n"
+     "hard links where DIR is on the data folder's file system: a backup goes onto another disk.\n"
+     "  --json    the outcome as JSON on standard output\n"
+     "  --quiet   no progress\n",
+     command_export, false},
+    {"import", "import DIR [--json] [--quiet]", "take in what export has put into a folder",
+     "Checks every file of the export first; documents that are here already are left as they are.\n"
+     "What was cut off is gone on with by the same command. Into an empty data folder it is the\n"
+     "restore of a backup.\n"
+     "  --json    the outcome as JSON on standard output\n"
+     "  --quiet   no progress\n",
+     command_import, false},
     {"hook", "hook [--map FROM=TO]… [--deadline SECONDS] [EVENT]",
      "tell the server what Copyparty did",
      "For Copyparty's hooks, as `--xau f,t60,j,,docusearch,hook`, likewise --xad, --xar, --xbr and\n"
