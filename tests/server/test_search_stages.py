@@ -114,14 +114,24 @@ def test_index_settings_choose_what_is_kept(fill):
     assert len({entry["scan"] for entry in kept.values()}) == 1
 
 
-def test_search_recall_of_one_scores_everything(fill):
-    server = fill()
-    exact = search(server, QUERY, "visual", exact=True)
-    server.stop()
-    server = fill(SEARCH_RECALL="1")
-    reply = search(server, QUERY, "visual")
-    assert scored(reply, "visual")[2] == N_PAGES + 6
-    assert best(reply) == best(exact)
+def test_search_recall_chooses_how_many_are_scored(serve):  # noqa: F811
+    """Of passages, more than are all scored anyhow; by a model of late interaction."""
+    n, replies = 1500, {}
+    for recall in ("0.99", "0.5", "1"):
+        server = serve(text="colbert", TEXT_CHUNK_SIZE="16", TEXT_CHUNK_OVERLAP="0",
+                       SEARCH_RECALL=recall)
+        if health(server)["documents"]["total"] == 0:
+            server.read("".join(text_of(i, 15) for i in range(n)).encode(), "many.txt")
+        assert health(server)["documents"]["chunks"] == n
+        replies[recall] = search(server, QUERY, "text")
+        exact = search(server, QUERY, "text", exact=True)
+        server.stop()
+    assert scored(replies["1"], "dense") == scored(exact, "dense") == (0, 0, n)
+    assert [hit["score"] for hit in replies["1"]["results"]] == \
+        [hit["score"] for hit in exact["results"]]
+    least, usual = (scored(replies[recall], "dense") for recall in ("0.5", "0.99"))
+    assert least[0] == usual[0] == n
+    assert 0 < least[2] < usual[2] <= n
 
 
 def check(server_env, status):
