@@ -3,7 +3,10 @@
 import contextlib
 import http.client
 import json
+import re
+import shutil
 import sqlite3
+import struct
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -131,11 +134,50 @@ class ChromaServer(Program):
 
     # ---- damage ----------------------------------------------------------------------------------
 
+    def database(self, **how):
+        return contextlib.closing(sqlite3.connect(self.data / "chroma.sqlite3", **how))
+
     def index_folder(self, uuid):
-        """Where a collection's vectors lie. Written only once sync_threshold rows have come."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.data}/chroma.sqlite3?mode=ro",
-                                                uri=True)) as db:
+        """Where a collection's vectors lie; all of them only once it is written_out."""
+        with self.database() as db:
             row = db.execute("SELECT id FROM segments WHERE scope = 'VECTOR' AND collection = ?",
                              (uuid,)).fetchone()
         assert row, f"no segment of collection {uuid}"
         return self.data / row[0]
+
+    def write_out(self, uuid):
+        """Has the server write a collection's index, which it does when sync_threshold rows have
+        come: for a moment, two are enough. It is stopped then."""
+        self.stop()
+        with self.database() as db, db:
+            [(dim, schema)] = db.execute("SELECT dimension, schema_str FROM collections WHERE id = ?",
+                                         (uuid,))
+            db.execute("UPDATE collections SET schema_str = ? WHERE id = ?",
+                       (re.sub(r'"sync_threshold":\d+', '"sync_threshold":2', schema), uuid))
+        self.start()
+        self.call("POST", f"/collections/{uuid}/query", {"query_embeddings": [[0.5] * dim],
+                                                         "n_results": 1})
+        self.stop()
+        with self.database() as db, db:
+            db.execute("UPDATE collections SET schema_str = ? WHERE id = ?", (schema, uuid))
+
+    def damage(self, name, how="crash", of=DEFAULT):
+        """Leaves a collection (of two rows or more) as a kill in the midst of writing may, and
+        starts the server again. how: "crash": a query or an add ends the server, always; "error":
+        nearly every call of it is a 500; "lost": its vectors are gone but for the last, all else is there."""
+        uuid = self.uuid(name, of)
+        self.write_out(uuid)
+        folder = self.index_folder(uuid)
+        if how == "crash":  # each element's neighbours are none that there are
+            header, path = (folder / "header.bin").read_bytes(), folder / "data_level0.bin"
+            (size,) = struct.unpack_from("<Q", header, 28)
+            elements, nowhere = bytearray(path.read_bytes()), struct.pack("<33I", 32, *[1 << 30] * 32)
+            for at in range(0, len(elements) - size + 1, size):
+                elements[at:at + len(nowhere)] = nowhere
+            path.write_bytes(elements)
+        elif how == "error":
+            (folder / "index_metadata.pickle").write_bytes(b"nothing")
+        else:
+            assert how == "lost"
+            shutil.rmtree(folder)
+        self.start()
