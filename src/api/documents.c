@@ -1,5 +1,6 @@
 /* Documents: listed, shown, deleted, and their files. */
 #include "api/internal.h"
+#include "corpus/sharing.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -27,23 +28,41 @@ static json_t *page_url(const char *doc_id, int page, const char *suffix, bool e
     return json_sprintf("/documents/%s/pages/%d%s.jpg", doc_id, page, suffix);
 }
 
-/* The newest job, for documents that are not simply there; *found false for others. */
-static bool open_job(struct job_row *out, bool *found, struct call *call,
-                     const struct document_row *row, struct error *err) {
-    *found = false;
-    if (row->state == DOCUMENT_READY)
+/* How a document stands beside its row: its newest job where it is not simply there, and whose it
+ * is. */
+struct standing {
+    struct job_row job;
+    bool has_job;
+    struct sharing_facts sharing;
+};
+
+static bool find_standing(struct standing *out, struct call *call, const struct document_row *row,
+                          struct error *err) {
+    memset(out, 0, sizeof *out);
+    if (!corpus_sharing(&out->sharing, call->arena, call->api->corpus, row->doc_id, err))
+        return false;
+    if (row->state == DOCUMENT_READY && !out->sharing.waiting)
         return true;
-    return store_find_document_job(out, found, call->arena, call->api->store, row->doc_id, err);
+    return store_find_document_job(&out->job, &out->has_job, call->arena, call->api->store,
+                                   row->doc_id, err);
+}
+
+/* One that has been read is on its way until searches show it. */
+static const char *status_of(const struct document_row *row, const struct standing *standing) {
+    if (standing->sharing.waiting)
+        return standing->has_job && standing->job.state == JOB_PROCESSING ? "processing" : "queued";
+    return document_status(row, standing->has_job ? &standing->job : NULL);
 }
 
 /* What a listing and the document itself both show. */
-static json_t *document_json(const struct document_row *row, const struct job_row *job,
+static json_t *document_json(const struct document_row *row, const struct standing *standing,
                              bool has_picture) {
+    const struct job_row *job = standing->has_job ? &standing->job : NULL;
     json_t *out = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:s, s:i, s:i}", "doc_id",
                             row->doc_id, "filename", json_text_of(row->filename), "title",
                             json_text_of(row->title), "author", json_text_of(row->author), "format",
                             row->format, "file_type_group", row->group, "size_bytes",
-                            (json_int_t)row->size_bytes, "status", document_status(row, job),
+                            (json_int_t)row->size_bytes, "status", status_of(row, standing),
                             "page_count", row->n_pages, "chunk_count", row->n_chunks);
     bool cancelled = job && job->state == JOB_CANCELLED && row->state != DOCUMENT_READY;
     json_object_set_new(out, "date_added", json_time(row->added_ms));
@@ -56,6 +75,8 @@ static json_t *document_json(const struct document_row *row, const struct job_ro
                                   : api_error_json(row->error_code, row->error_text));
     json_object_set_new(out, "source_path", json_text_of(row->source_path));
     json_object_set_new(out, "job_id", job ? json_integer(job->job_id) : json_null());
+    const char *worker = standing->sharing.worker; /* NULL: it was not found out */
+    json_object_set_new(out, "worker", worker && *worker ? json_text_of(worker) : json_null());
     return out;
 }
 
@@ -117,12 +138,11 @@ void handle_documents(struct call *call) {
     }
     json_t *documents = json_array();
     for (int i = 0; i < n; i++) {
-        struct job_row job;
-        bool has_job;
-        if (!open_job(&job, &has_job, call, &rows[i], &err))
-            has_job = false;
-        json_array_append_new(documents, document_json(&rows[i], has_job ? &job : NULL,
-                                                       has_first_page(call, &rows[i])));
+        struct standing standing;
+        if (!find_standing(&standing, call, &rows[i], &err))
+            memset(&standing, 0, sizeof standing);
+        json_array_append_new(documents,
+                              document_json(&rows[i], &standing, has_first_page(call, &rows[i])));
     }
     http_reply_json(call->response, 200,
                     json_pack("{s:o, s:I, s:i, s:i}", "documents", documents, "total",
@@ -144,10 +164,11 @@ static bool find_row(struct document_row *out, struct call *call) {
     return false;
 }
 
-static json_t *pages_json(const struct document_row *row, const struct page_row *pages, int n) {
+static json_t *pages_json(const struct document_row *row, const struct page_row *pages, int n,
+                          bool own) {
     json_t *out = json_array();
     for (int i = 0; i < n; i++) {
-        bool picture = pages[i].flags & DOC_PAGE_PICTURE;
+        bool picture = own && pages[i].flags & DOC_PAGE_PICTURE;
         json_array_append_new(
             out, json_pack("{s:i, s:o, s:o, s:f, s:f, s:b, s:b}", "page_number", i + 1, "image_url",
                            page_url(row->doc_id, i + 1, "", picture), "thumb_url",
@@ -181,7 +202,8 @@ void handle_document(struct call *call) {
     struct document_row row;
     struct page_row *pages;
     struct chunk_row *chunks;
-    struct job_row job;
+    struct job_row job; /* the newest, also of one that is there */
+    struct standing standing;
     int n_pages, n_chunks;
     bool has_job;
     struct error err;
@@ -190,13 +212,13 @@ void handle_document(struct call *call) {
         return;
     if (!store_list_pages(&pages, &n_pages, call->arena, store, row.doc_id, &err) ||
         !store_list_chunks(&chunks, &n_chunks, call->arena, store, row.doc_id, false, &err) ||
-        !store_find_document_job(&job, &has_job, call->arena, store, row.doc_id, &err)) {
+        !store_find_document_job(&job, &has_job, call->arena, store, row.doc_id, &err) ||
+        !find_standing(&standing, call, &row, &err)) {
         api_reply_error(call->response, &err);
         return;
     }
-    const struct job_row *open = has_job && row.state != DOCUMENT_READY ? &job : NULL;
-    json_t *out = document_json(&row, open, has_first_page(call, &row));
-    json_object_set_new(out, "pages", pages_json(&row, pages, n_pages));
+    json_t *out = document_json(&row, &standing, has_first_page(call, &row));
+    json_object_set_new(out, "pages", pages_json(&row, pages, n_pages, !*standing.sharing.worker));
     json_object_set_new(out, "chunks", chunks_json(call->arena, chunks, n_chunks));
     json_object_set_new(
         out, "metadata",
@@ -284,6 +306,10 @@ void handle_document_original(struct call *call) {
     struct error err;
     if (!find_row(&row, call))
         return;
+    if (!corpus_check_own(call->api->corpus, call->doc_id, &err)) {
+        api_reply_error(call->response, &err);
+        return;
+    }
     const char *path = store_path(call->arena, call->api->store, call->doc_id, STORE_ORIGINAL, 0);
     const char *etag = arena_printf(call->arena, "\"%.32s\"", call->doc_id);
     if (!file_exists(path)) {
@@ -306,8 +332,9 @@ static void reply_picture(struct call *call, enum store_file file, int64_t page)
     struct error err;
     const char *path = store_path(call->arena, call->api->store, call->doc_id, file, (int)page);
     if (stat(path, &st) != 0) {
-        error_set(&err, ERROR_MISSING, "no picture of page %lld of %s", (long long)page,
-                  call->doc_id);
+        if (corpus_check_own(call->api->corpus, call->doc_id, &err))
+            error_set(&err, ERROR_MISSING, "no picture of page %lld of %s", (long long)page,
+                      call->doc_id);
         api_reply_error(call->response, &err);
         return;
     }

@@ -1,6 +1,7 @@
 /* How the server is: for other programs (/health, /livez, /readyz, /metrics) and the formats it
  * takes. */
 #include "api/internal.h"
+#include "corpus/sharing.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -121,18 +122,53 @@ static json_t *reader_facts(struct api *api) {
                      health.mupdf, "ocr", health.ocr);
 }
 
+static json_t *collections_json(const struct chroma_facts *facts) {
+    json_t *out = json_array();
+    for (int i = 0; i < facts->n_collections; i++) {
+        const struct chroma_collection_facts *one = &facts->collections[i];
+        json_array_append_new(
+            out, json_pack("{s:o, s:o, s:o, s:o, s:b}", "name", json_text_of(one->name), "id",
+                           json_text_of(one->uuid), "space", text_or_null(one->space), "rows",
+                           one->n_rows < 0 ? json_null() : json_integer(one->n_rows), "foreign",
+                           one->foreign));
+    }
+    return out;
+}
+
+/* The store of vectors that is shared with other workers. */
+static json_t *shared_json(const struct shared_facts *shared) {
+    json_t *out = json_pack("{s:s, s:b, s:o, s:o, s:o, s:o}", "kind", "chroma", "reachable",
+                            shared->reachable, "reason", text_or_null(shared->why), "url",
+                            text_or_null(shared->store.url), "worker", json_text_of(shared->worker),
+                            "note", text_or_null(shared->store.note));
+    json_object_set_new(out, "collections", collections_json(&shared->store));
+    json_object_set_new(out, "recovered", json_integer(shared->store.n_recovered));
+    json_object_set_new(
+        out, "documents",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "own", (json_int_t)shared->own, "mirrored",
+                  (json_int_t)shared->mirrored, "waiting", (json_int_t)shared->unshared,
+                  "removals_waiting", (json_int_t)shared->untold, "refused",
+                  (json_int_t)shared->n_refused, "refused_reason", text_or_null(shared->refused)));
+    return out;
+}
+
 /* Store and disk: reachable says whether the database answered. */
-static bool store_facts(struct api *api, json_t *out, struct store_counts *counts) {
+static bool store_facts(struct call *call, json_t *out, struct store_counts *counts) {
+    struct api *api = call->api;
+    struct shared_facts shared;
     struct error err = {0};
     int64_t free_bytes = -1;
     bool reachable = store_counts(counts, api->store, &err);
-    json_t *store = json_pack("{s:s, s:b}", "kind", "embedded", "reachable", reachable);
+    corpus_shared_facts(&shared, call->arena, api->corpus);
+    json_t *store = shared.used
+                        ? shared_json(&shared)
+                        : json_pack("{s:s, s:b}", "kind", "embedded", "reachable", reachable);
     if (!reachable)
         json_object_set_new(store, "reason", json_text_of(err.text));
     json_object_set_new(out, "store", store);
     bool disk = disk_free_bytes(&free_bytes, api->settings->data_dir, &err);
     json_object_set_new(out, "disk_free_bytes", disk ? json_integer(free_bytes) : json_null());
-    return reachable;
+    return reachable && (!shared.used || (shared.reachable && !shared.why[0]));
 }
 
 void handle_health(struct call *call) {
@@ -140,7 +176,7 @@ void handle_health(struct call *call) {
     struct store_counts counts = {0};
     bool ready = atomic_load(&api->ready);
     json_t *out = json_object();
-    bool reachable = store_facts(api, out, &counts);
+    bool reachable = store_facts(call, out, &counts);
     json_t *models = json_pack("[o, o]", model_json(call, ROLE_VISUAL),
                                model_json(call, ROLE_TEXT));
     bool whole = reachable && !model_failed(models);
@@ -247,6 +283,19 @@ static void space_metrics(struct arena *arena, const struct space_facts *space) 
                "Items whose bytes were found damaged since the start.", (double)space->n_damaged);
 }
 
+static void shared_metrics(struct call *call) {
+    struct shared_facts shared;
+    corpus_shared_facts(&shared, call->arena, call->api->corpus);
+    if (!shared.used)
+        return;
+    metric_set("docusearch_shared_reachable", NULL, "Whether the shared store answers.",
+               shared.reachable);
+    metric_set("docusearch_shared_waiting", NULL, "Own documents on their way there.",
+               (double)shared.unshared);
+    metric_set("docusearch_shared_mirrored", NULL, "Documents of other workers.",
+               (double)shared.mirrored);
+}
+
 static void vector_metrics(struct call *call) {
     struct device_info device;
     struct space_facts *spaces;
@@ -294,6 +343,7 @@ void handle_metrics(struct call *call) {
                (double)counts.database_bytes);
     model_metrics(call);
     vector_metrics(call);
+    shared_metrics(call);
     metric_set("docusearch_http_connections", NULL, "Open connections.",
                api->server ? http_server_connections(api->server) : 0);
     metric_set("process_resident_memory_bytes", NULL, "Resident memory.", resident_bytes());

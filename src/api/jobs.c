@@ -57,6 +57,8 @@ json_t *job_json(struct api *api, const struct job_row *job, const struct docume
     bool waits = job->state == JOB_QUEUED && job->not_before_ms > time_wall_ms();
     json_object_set_new(out, "next_attempt_at",
                         waits ? json_time(job->not_before_ms) : json_null());
+    bool retrying = job->state == JOB_QUEUED && job->error_code[0];
+    json_object_set_new(out, "retrying", retrying ? json_text_of(job->error_code) : json_null());
     json_object_set_new(out, "document_status",
                         row ? json_string(document_status(row, job)) : json_null());
     json_object_set_new(out, "warning", json_text_of(row ? row->warning : ""));

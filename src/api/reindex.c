@@ -47,12 +47,19 @@ void handle_reindex(struct call *call) {
 
 static bool begin(struct call *call, const json_t *body, struct error *err) {
     const json_t *mode = json_object_get(body, "mode"), *model = json_object_get(body, "model");
-    const char *word = mode ? json_string_value(mode) : "missing";
-    if (!word || (strcmp(word, "missing") != 0 && strcmp(word, "all") != 0))
-        return error_set(err, ERROR_INPUT, "mode is neither \"missing\" nor \"all\"");
+    static const char *const words[] = {"missing", "all", "store", "index"};
+    static const enum reindex_mode modes[] = {REINDEX_MISSING, REINDEX_ALL, REINDEX_TO_STORE,
+                                              REINDEX_TO_INDEX};
+    const char *word = mode ? json_string_value(mode) : words[0];
+    size_t i = 0;
+    while (word && i < BASE_COUNT(words) && strcmp(word, words[i]) != 0)
+        i++;
+    if (!word || i == BASE_COUNT(words))
+        return error_set(err, ERROR_INPUT,
+                         "mode is none of \"missing\", \"all\", \"store\", \"index\"");
     if (model && !json_is_null(model) && !(json_is_string(model) && json_string_length(model) > 0))
         return error_set(err, ERROR_INPUT, "model is no name");
-    return corpus_reindex(call->api->corpus, strcmp(word, "all") == 0,
+    return corpus_reindex(call->api->corpus, modes[i],
                           json_is_string(model) ? json_string_value(model) : "", err);
 }
 

@@ -6,12 +6,16 @@
 static void print_job(const json_t *job) {
     const char *name = json_text(job, "filename");
     const char *message = json_text(json_object_get(job, "error"), "message");
-    printf("%6lld  %-10s ", (long long)json_number(job, "job_id"), json_text(job, "status"));
+    const char *retrying = json_text(job, "retrying");
+    printf("%6lld  %-10s ", (long long)json_number(job, "job_id"),
+           *retrying ? "retrying" : json_text(job, "status"));
     if (strcmp(json_text(job, "status"), "processing") == 0)
         printf("%3.0f%%  page %lld of %lld  ",
                100 * json_number_value(json_object_get(job, "progress")),
                (long long)json_number(job, "page"), (long long)json_number(job, "pages"));
     print_text(stdout, name, strlen(name));
+    if (*retrying)
+        printf("  retrying: %s", retrying);
     if (*message) {
         fputs("  ", stdout);
         print_text(stdout, message, strlen(message));

@@ -64,13 +64,16 @@ static const struct command commands[] = {
     {"models", "models [--json]", "list models, and what the settings point to",
      "Complete and half fetched ones, of MODELS_DIR and of huggingface_hub's cache.\n",
      command_models, false},
-    {"reindex", "reindex [--missing | --all | --model NAME | --cancel] [--json] [--quiet]",
+    {"reindex",
+     "reindex [--missing | --all | --model NAME | --store PLACE | --cancel] [--json] [--quiet]",
      "embed documents again",
      "From their stored pages and passages, without reading them again. Searches go on meanwhile;\n"
      "a server that is started again goes on where it was.\n"
      "  --missing      documents without vectors of the models in use (the default)\n"
      "  --all          every document, each replaced at once\n"
      "  --model NAME   every document by another model, which is used once none is missing\n"
+     "  --store PLACE  nothing is embedded: chroma, own documents into ChromaDB, each looked at;\n"
+     "                 or index, the vectors of others' documents from there into the data folder\n"
      "  --cancel       end the run that is under way\n"
      "  --json         the last state as JSON on standard output\n"
      "  --quiet        no progress\n",

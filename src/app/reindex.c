@@ -117,12 +117,12 @@ static const char *absolute(char path[PATH_MAX], const char *model) {
     return relative && realpath(model, path) ? path : model;
 }
 
-static bool begin(json_t **state, struct reindexing *r, bool all, const char *model,
+static bool begin(json_t **state, struct reindexing *r, const char *mode, const char *model,
                   struct error *err) {
     char path[PATH_MAX];
     struct arena *arena = arena_new(0);
     const char *name = model ? absolute(path, model) : NULL;
-    json_t *body = json_pack("{s:s, s:o}", "mode", all ? "all" : "missing", "model",
+    json_t *body = json_pack("{s:s, s:o}", "mode", mode, "model",
                              name ? json_string(utf8_clean(arena, name, strlen(name)))
                                   : json_null());
     arena_free(arena);
@@ -137,12 +137,18 @@ int command_reindex(const struct command *self, int argc, char **argv, struct se
     bool cancel = take_flag(&argc, argv, "--cancel");
     struct reindexing r = {.quiet = take_flag(&argc, argv, "--quiet")};
     const char *model = take_value(&argc, argv, "--model", &bad);
+    const char *place = take_value(&argc, argv, "--store", &bad);
     if (bad)
         return usage_error(self, "an option lacks its value");
     if (!check_arguments(self, &argc, argv, 0, 0))
         return EXIT_USAGE;
-    if (missing + all + cancel > 1 || (model && (all || cancel)))
-        return usage_error(self, "one of --missing, --all, --model NAME, --cancel");
+    if (missing + all + cancel + (place != NULL) > 1 || (model && (all || cancel || place)))
+        return usage_error(self, "one of --missing, --all, --model NAME, --store PLACE, --cancel");
+    if (place && strcmp(place, "chroma") != 0 && strcmp(place, "index") != 0)
+        return usage_error(self, "--store is chroma or index, not '%.40s'", place);
+    const char *mode = !place                         ? (all ? "all" : "missing")
+                       : strcmp(place, "chroma") == 0 ? "store"
+                                                      : "index";
     r.bar = !r.quiet && is_terminal(stderr);
     r.told_ms = time_mono_ms();
     json_t *state = NULL;
@@ -152,7 +158,7 @@ int command_reindex(const struct command *self, int argc, char **argv, struct se
     if (ok && cancel)
         ok = session_call(&state, &r.session, "POST", "/reindex/cancel", NULL, &err);
     else if (ok)
-        ok = begin(&state, &r, all, model, &err);
+        ok = begin(&state, &r, mode, model, &err);
     ok = ok && wait_end(&state, &r, &err);
     bool done = ok && strcmp(json_text(state, "outcome"), cancel ? "cancelled" : "completed") == 0;
     if (ok && !r.quiet)

@@ -4,6 +4,7 @@
  *  1. A document's row is written only after its original is synced under its id.
  *  2. Files of an id change together with its rows only under the id's stripe. */
 #include "corpus/explain.h"
+#include "corpus/shared.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,12 +18,14 @@ bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus->started = true;
     corpus_watch_damage(corpus);
     return index_start(corpus->index, err) && corpus_models_start(corpus, err) &&
-           queue_start(corpus->queue, err) && corpus_reindex_start(corpus, err);
+           queue_start(corpus->queue, err) && corpus_reindex_start(corpus, err) &&
+           corpus_shared_start(corpus, err);
 }
 
 void corpus_stop(struct corpus *corpus) {
     corpus_import_stop(corpus);
     corpus_reindex_stop(corpus);
+    corpus_shared_stop(corpus);
     if (corpus->started)
         queue_stop(corpus->queue);
     corpus->started = false;
@@ -37,6 +40,7 @@ void corpus_close(struct corpus *corpus) {
     corpus_reindex_close(corpus);
     corpus_import_close(corpus);
     queue_close(corpus->queue);
+    corpus_shared_close(corpus);
     read_pool_close(corpus->readers);
     corpus_models_close(corpus);
     corpus_questions_free(corpus->questions);
@@ -180,13 +184,38 @@ bool corpus_open(struct corpus **out, char **holder_url, const struct settings *
         !read_pool_open(&corpus->readers, settings, settings->n_workers,
                         store_tmp_dir(corpus->store), err) ||
         !queue_open(&corpus->queue, corpus->store, settings->n_workers, corpus_work, corpus, err) ||
-        !corpus_reindex_open(corpus, err))
+        !corpus_reindex_open(corpus, err) || !corpus_shared_open(corpus, err))
         goto fail;
     *out = corpus;
     return true;
 fail:
     corpus_close(corpus);
     return false;
+}
+
+bool corpus_sharing(struct sharing_facts *out, struct arena *arena, struct corpus *corpus,
+                    const char *doc_id, struct error *err) {
+    struct shared_row shared;
+    bool found;
+    *out = (struct sharing_facts){.worker = ""};
+    if (!store_find_shared(&shared, &found, arena, corpus->store, doc_id, err))
+        return false;
+    if (found) {
+        out->worker = shared.origin;
+        out->waiting = corpus->shared && shared.epoch == SHARED_HELD;
+    }
+    return true;
+}
+
+bool corpus_check_own(struct corpus *corpus, const char *doc_id, struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct sharing_facts facts;
+    bool ok = corpus_sharing(&facts, arena, corpus, doc_id, err);
+    if (ok && *facts.worker)
+        ok = error_set_code(err, ERROR_MISSING, "kept_elsewhere",
+                            "the files of this document are with the worker %.150s", facts.worker);
+    arena_free(arena);
+    return ok;
 }
 
 bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_id,
@@ -202,6 +231,8 @@ bool corpus_load(struct document **out, struct corpus *corpus, const char *doc_i
         error_set(err, ERROR_MISSING, "no document %s", doc_id);
         goto end;
     }
+    if (!corpus_check_own(corpus, doc_id, err))
+        goto end;
     if (row.state != DOCUMENT_READY) {
         error_set_code(err, ERROR_CONFLICT, "not_ready", "document %s has not been read%s%s",
                        doc_id, *row.error_text ? ": " : " yet", row.error_text);

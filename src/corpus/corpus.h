@@ -143,15 +143,23 @@ bool corpus_embed(struct embedding *out, struct arena *arena, struct corpus *cor
  * those in use, the documents that lack vectors or all. With one: every document, into a space of
  * its own beside the old, while searches use the old; when none lacks vectors of it, it takes its
  * role at once and the old space goes. Ends by itself, goes on after a restart. ERROR_CONFLICT
- * reindex_running (a run of another kind), in_use; ERROR_MISSING model_not_installed. */
-bool corpus_reindex(struct corpus *corpus, bool all, const char *model /* "": those in use */,
-                    struct error *err);
+ * reindex_running (a run of another kind), in_use, not_shared; ERROR_MISSING model_not_installed.
+ */
+enum reindex_mode {
+    REINDEX_MISSING,
+    REINDEX_ALL,
+    REINDEX_TO_STORE, /* nothing is embedded: own documents into the shared store, each looked at;
+                       */
+    REINDEX_TO_INDEX, /* or the vectors of others' documents from there into the index here */
+};
+bool corpus_reindex(struct corpus *corpus, enum reindex_mode mode,
+                    const char *model /* "": those in use */, struct error *err);
 bool corpus_reindex_cancel(struct corpus *corpus); /* false: none is under way */
 enum reindex_state { REINDEX_IDLE, REINDEX_RUNNING, REINDEX_FAILED };
 /* Of the run under way, or the last one since the start. Strings are the arena's. */
 struct reindex_facts {
     enum reindex_state state;
-    const char *mode;    /* "missing", "all"; "" none yet */
+    const char *mode;    /* "missing", "all", "store", "index"; "" none yet */
     const char *model;   /* "": those in use */
     const char *role;    /* "visual", "text", "both"; "" not known */
     const char *space;   /* that is being filled; "" not known, or several */

@@ -6,6 +6,7 @@
  * everywhere does not outshine the word. The page's is the sum of its words'. Vectors of the prompt
  * and of pads, which stand for no word, take no part. */
 #include "corpus/explain.h"
+#include "corpus/shared.h"
 
 #include <assert.h>
 #include <string.h>
@@ -44,6 +45,18 @@ static void add_up(struct explanation *out, struct arena *arena) {
                        out->grid_height, PAGE_BOXES);
 }
 
+/* By the codes here; of a document that another worker has, by those in the store. */
+static bool fit_item(struct index_fit *out, struct arena *arena, struct corpus *corpus,
+                     const struct question *question, const char *doc_id, int page,
+                     struct error *err) {
+    if (index_fit(out, arena, corpus->index, question->space, doc_id, ITEM_PAGE, page,
+                  question->vectors.values, question->vectors.n, err))
+        return true;
+    return corpus->shared && strcmp(err->code, "not_found") == 0 &&
+           corpus_shared_fit(out, arena, corpus, doc_id, ITEM_PAGE, page, question->vectors.values,
+                             question->vectors.n, err);
+}
+
 /* Words and patches of one item. */
 static bool fit_page(struct explanation *out, struct arena *arena, struct corpus *corpus,
                      const struct question *question, const char *doc_id, int page,
@@ -56,8 +69,7 @@ static bool fit_page(struct explanation *out, struct arena *arena, struct corpus
     if (n_patches == 0)
         return error_set_code(err, ERROR_UNSUPPORTED, "no_patches",
                               "this model sees a page without patches");
-    if (!index_fit(&fit, arena, corpus->index, question->space, doc_id, ITEM_PAGE, page,
-                   question->vectors.values, question->vectors.n, err))
+    if (!fit_item(&fit, arena, corpus, question, doc_id, page, err))
         return false;
     if (fit.n_vectors < n_patches)
         return error_set_code(err, ERROR_IO, "vectors_damaged",

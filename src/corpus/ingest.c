@@ -5,7 +5,7 @@
  * follows; the rows that make the document searchable, and the job's end, commit together last.
  * Until then nothing refers to the files and vectors: an attempt that fails removes the files, the
  * next begins anew. */
-#include "corpus/owner.h"
+#include "corpus/shared.h"
 #include "corpus/vectors.h"
 
 #include <errno.h>
@@ -27,6 +27,7 @@ struct ingest {
     const struct job_row *row;
     struct arena *arena;
     struct doc_vectors *vectors;
+    int n_pages; /* once it is read */
 };
 
 /* Replaces path by data: a reader of the old picture never sees half of the new one. Of two
@@ -202,8 +203,10 @@ static bool commit_reading(struct ingest *in, const struct document *doc,
     bool again = false;
     if (!store_begin(&tx, in->corpus->store, err))
         return false;
-    if (!queue_end_in(in->job, tx, row.n_pages, err) ||
+    bool shared = in->corpus->shared != NULL; /* then the job ends once the document is there too */
+    if ((!shared && !queue_end_in(in->job, tx, row.n_pages, err)) ||
         !store_put_reading(tx, &row, pages, rows, (int)chunks->n, err) ||
+        (shared && !corpus_share_hold(in->corpus, tx, in->row->doc_id, err)) ||
         !corpus_vectors_commit(in->vectors, tx, err) ||
         !corpus_embed_later(&again, in->corpus, tx, in->vectors, in->row, err)) {
         store_rollback(tx);
@@ -285,6 +288,58 @@ static bool take_in(struct ingest *in, const struct document *doc, struct error 
     return ok;
 }
 
+/* From the original to rows and vectors here. */
+static bool read_in(struct ingest *in, struct error *err) {
+    struct document *doc = NULL;
+    struct vector_targets targets;
+    int64_t begun_ms = time_mono_ms();
+    if (in->row->attempts > 1)
+        clean_up(in, false); /* of one that was killed */
+    corpus_targets_take(&targets, in->corpus);
+    in->vectors = corpus_vectors_new(in->corpus, in->job, &targets, true);
+    bool ok = read_original(&doc, in, err);
+    if (ok) {
+        metric_observe("docusearch_stage_seconds", "stage=\"read\"", "Time a stage of a job took.",
+                       (double)(time_mono_ms() - begun_ms) / 1000);
+        fault_point("parsed");
+        in->n_pages = (int)doc->n_pages;
+        ok = take_in(in, doc, err);
+    }
+    corpus_vectors_free(in->vectors);
+    doc_free(doc);
+    return ok;
+}
+
+/* Where documents are shared, what was read is put into the store too; an attempt that comes after
+ * that failed goes on there. */
+static bool read_and_share(struct ingest *in, struct error *err) {
+    struct corpus *corpus = in->corpus;
+    bool left = false;
+    if (!corpus->shared)
+        return read_in(in, err);
+    if (!corpus_share_is_left(&left, corpus, in->row, err) || (!left && !read_in(in, err)) ||
+        !corpus_share(corpus, in->job, in->row->doc_id, err))
+        return false;
+    struct document_row row;
+    struct error unused;
+    bool found;
+    if (left &&
+        store_find_document(&row, &found, in->arena, corpus->store, in->row->doc_id, &unused) &&
+        found)
+        in->n_pages = row.n_pages;
+    return true;
+}
+
+static void tell_failure(struct ingest *in, const struct error *err) {
+    if (err->kind == ERROR_CONFLICT)
+        log_info("Stopped processing %s: %s", in->row->filename, err->text);
+    else if (strcmp(err->code, SHARED_DOWN) == 0 && strcmp(in->row->error_code, SHARED_DOWN) == 0)
+        log_debug("%s still waits for ChromaDB: %s", in->row->filename, err->text);
+    else
+        log_warn("Failed to process %s: %s%s", in->row->filename, err->text,
+                 queue_will_retry(in->job, err) ? " (will be tried again)" : "");
+}
+
 bool corpus_ingest(struct corpus *corpus, struct queue_job *job, struct error *err) {
     struct ingest in = {
         .corpus = corpus, .job = job, .row = queue_job_row(job), .arena = arena_new(0)};
@@ -292,36 +347,19 @@ bool corpus_ingest(struct corpus *corpus, struct queue_job *job, struct error *e
     metric_observe("docusearch_queue_wait_seconds", NULL, "Time a job waited before an attempt.",
                    (double)(in.row->started_ms - in.row->created_ms) / 1000);
     queue_job_progress(job, "parsing", PROGRESS_PARSING, 0, 0);
-    struct document *doc = NULL;
-    if (in.row->attempts > 1)
-        clean_up(&in, false); /* of one that was killed */
-    struct vector_targets targets;
-    corpus_targets_take(&targets, in.corpus);
-    in.vectors = corpus_vectors_new(in.corpus, job, &targets, true);
-    bool ok = read_original(&doc, &in, err);
-    if (ok) {
-        metric_observe("docusearch_stage_seconds", "stage=\"read\"", "Time a stage of a job took.",
-                       (double)(time_mono_ms() - begun_ms) / 1000);
-        fault_point("parsed");
-        ok = take_in(&in, doc, err);
-    }
-    corpus_vectors_free(in.vectors);
+    bool ok = read_and_share(&in, err);
     /* A removal takes the folder away from under the attempt: its end is that, not what it met. */
     if (!ok && queue_job_cancelled(job))
         error_set_code(err, ERROR_CONFLICT, "cancelled", "the reading was cancelled");
     double seconds = (double)(time_mono_ms() - begun_ms) / 1000;
     if (ok)
-        log_info("Processed document: %s (%u pages, %.1fs, %.1f pages/s)", in.row->filename,
-                 doc->n_pages, seconds, seconds > 0 ? doc->n_pages / seconds : 0);
-    else if (err->kind == ERROR_CONFLICT)
-        log_info("Stopped processing %s: %s", in.row->filename, err->text);
+        log_info("Processed document: %s (%d pages, %.1fs, %.1f pages/s)", in.row->filename,
+                 in.n_pages, seconds, seconds > 0 ? in.n_pages / seconds : 0);
     else
-        log_warn("Failed to process %s: %s%s", in.row->filename, err->text,
-                 queue_will_retry(job, err) ? " (will be tried again)" : "");
+        tell_failure(&in, err);
     /* After an i/o error the commit may be found whole at the next start. */
     if (!ok)
         clean_up(&in, queue_will_retry(job, err) || strcmp(err->code, "storage_error") == 0);
-    doc_free(doc);
     arena_free(in.arena);
     return ok;
 }

@@ -38,6 +38,7 @@ struct corpus {
 
     struct reindex *reindex;
     struct import *import; /* export.h */
+    struct shared *shared; /* shared.h; NULL: CHROMA_HOST is not set */
     atomic_bool started, stopping;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
@@ -56,6 +57,9 @@ bool corpus_path_allowed(const char *path, const struct settings *settings);
  * out->kept: it was not. */
 bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *doc_id,
                         const char *path, struct error *err);
+/* What another worker removed: goes, unless it is of a later generation; out->found: it went. */
+bool corpus_take_removal(struct removed *out, struct corpus *corpus, const char *doc_id,
+                         int64_t generation, struct error *err);
 /* Files that no row names, left by what went wrong. The caller holds the id's stripe. */
 void corpus_drop_unnamed(struct corpus *corpus, const char *doc_id);
 

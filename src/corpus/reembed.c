@@ -3,7 +3,7 @@
  * job's end. Until then its old vectors answer.
  *
  * Where a page's picture is gone, its original is read again by the same job. */
-#include "corpus/owner.h"
+#include "corpus/shared.h"
 #include "corpus/vectors.h"
 
 #include <inttypes.h>
@@ -74,7 +74,9 @@ static bool wait_loaded(const struct vector_targets *targets, struct again *in, 
 
 /* Who has something to do. */
 static bool choose(struct vector_targets *targets, struct again *in, struct error *err) {
-    bool all = strcmp(in->row->kind, CORPUS_JOB_REEMBED) == 0;
+    /* An attempt before may have embedded it, and met a store that did not answer. */
+    bool all = strcmp(in->row->kind, CORPUS_JOB_REEMBED) == 0 &&
+               strcmp(in->row->error_code, SHARED_DOWN) != 0;
     if (!wait_loaded(targets, in, err))
         return false;
     for (int i = 0; i < targets->n; i++) {
@@ -134,13 +136,16 @@ static bool commit(struct again *in, struct error *err) {
     queue_job_progress(in->job, "storing", PROGRESS_STORING, n_pages, n_pages);
     if (!store_begin(&tx, in->corpus->store, err))
         return false;
-    if (!queue_end_in(in->job, tx, n_pages, err) || !check_same(in, err) ||
+    bool shared = in->corpus->shared != NULL; /* then the job ends once they are there too */
+    if ((!shared && !queue_end_in(in->job, tx, n_pages, err)) || !check_same(in, err) ||
         (in->vectors && (!corpus_vectors_commit(in->vectors, tx, err) ||
                          !corpus_embed_later(&later, in->corpus, tx, in->vectors, in->row, err)))) {
         store_rollback(tx);
         return false;
     }
     bool ok = store_commit(tx, err);
+    if (ok && shared)
+        ok = corpus_share(in->corpus, in->job, in->row->doc_id, err);
     if (ok && in->lacked)
         fault_point("reembedded");
     if (ok && later)

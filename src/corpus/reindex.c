@@ -15,8 +15,9 @@
 /* ---- noted ---------------------------------------------------------------------------------- */
 
 bool corpus_reindex_put_plan(struct store_tx *tx, const struct plan *plan, struct error *err) {
-    json_t *json = json_pack("{s:b, s:s, s:I, s:I}", "all", plan->all, "model", plan->model,
-                             "after", (json_int_t)plan->after, "until", (json_int_t)plan->until);
+    json_t *json = json_pack("{s:b, s:i, s:s, s:I, s:I}", "all", plan->all, "move", (int)plan->move,
+                             "model", plan->model, "after", (json_int_t)plan->after, "until",
+                             (json_int_t)plan->until);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     bool ok = text ? store_put_meta(tx, REINDEX_META, text, err)
                    : error_set(err, ERROR_INPUT, "the model's name is no UTF-8");
@@ -64,6 +65,7 @@ static bool find_plan(struct plan *plan, bool *found, struct corpus *corpus, str
     if (model) {
         *found = true;
         plan->all = json_is_true(json_object_get(json, "all"));
+        plan->move = (enum move)json_integer_value(json_object_get(json, "move"));
         plan->model = mem_strdup(model);
         plan->after = json_integer_value(json_object_get(json, "after"));
         plan->until = json_integer_value(json_object_get(json, "until"));
@@ -131,6 +133,8 @@ static bool need_in_use(struct reindex *r, struct error *err) {
 
 static bool run(struct owner *old[CORPUS_ROLES], struct reindex *r, struct error *err) {
     int64_t n_left;
+    if (r->plan.move != MOVE_NONE)
+        return corpus_move_run(r, err);
     if (!(r->plan.model[0] ? corpus_change_load(r, err) : need_in_use(r, err)) ||
         !corpus_pass_total(r, err))
         return false;
@@ -284,14 +288,15 @@ static bool check_model(struct corpus *corpus, const char *model, struct error *
 
 /* *known: such a run is under way. Else the next run is ours: the state is RUNNING, and nobody
  * begins it. */
-static bool reserve(bool *known, struct reindex *r, bool all, const char *model,
-                    struct error *err) {
+static bool reserve(bool *known, struct reindex *r, const struct plan *plan, struct error *err) {
     lock_take(&r->lock);
     bool running = r->state == REINDEX_RUNNING;
-    *known = running && r->plan.all == all && strcmp(r->plan.model, model) == 0;
+    *known = running && r->plan.all == plan->all && r->plan.move == plan->move &&
+             strcmp(r->plan.model, plan->model) == 0;
     if (!running) {
         mem_free(r->plan.model);
-        r->plan = (struct plan){.all = all, .model = mem_strdup(model)};
+        r->plan = *plan;
+        r->plan.model = mem_strdup(plan->model);
         begin(r);
     }
     lock_drop(&r->lock);
@@ -300,17 +305,32 @@ static bool reserve(bool *known, struct reindex *r, bool all, const char *model,
                           "another reindexing is under way: wait for it, or cancel it");
 }
 
-bool corpus_reindex(struct corpus *corpus, bool all, const char *model, struct error *err) {
+static bool make_plan(struct plan *out, const struct corpus *corpus, enum reindex_mode mode,
+                      const char *model, struct error *err) {
+    out->model = (char *)model; /* borrowed; reserve keeps a copy */
+    out->all = mode == REINDEX_ALL;
+    out->move = mode == REINDEX_TO_STORE   ? MOVE_TO_STORE
+                : mode == REINDEX_TO_INDEX ? MOVE_TO_INDEX
+                                           : MOVE_NONE;
+    if (model[0] && mode != REINDEX_MISSING)
+        return error_set(err, ERROR_INPUT,
+                         "another model embeds every document: the mode is of those in use");
+    if (out->move != MOVE_NONE && !corpus->shared)
+        return error_set_code(err, ERROR_CONFLICT, "not_shared",
+                              "CHROMA_HOST is not set: there is no store to bring vectors into or "
+                              "from");
+    return true;
+}
+
+bool corpus_reindex(struct corpus *corpus, enum reindex_mode mode, const char *model,
+                    struct error *err) {
     struct reindex *r = corpus->reindex;
+    struct plan plan = {0};
     bool known;
     if (!r->thread)
         return error_set(err, ERROR_CONFLICT, "documents are embedded by a running corpus");
-    if (all && model[0])
-        return error_set(err, ERROR_INPUT,
-                         "another model embeds every document: 'all' is of those in use");
-    if (model[0] && !check_model(corpus, model, err))
-        return false;
-    if (!reserve(&known, r, all, model, err))
+    if (!make_plan(&plan, corpus, mode, model, err) ||
+        (model[0] && !check_model(corpus, model, err)) || !reserve(&known, r, &plan, err))
         return false;
     if (known)
         return true;
@@ -348,6 +368,18 @@ static const char *warning_of(struct arena *arena, struct corpus *corpus) {
     return copy;
 }
 
+static const char *mode_name(const struct plan *plan) {
+    switch (plan->move) {
+    case MOVE_TO_STORE:
+        return "store";
+    case MOVE_TO_INDEX:
+        return "index";
+    case MOVE_NONE:
+        break;
+    }
+    return plan->all ? "all" : "missing";
+}
+
 void corpus_reindex_facts(struct reindex_facts *out, struct arena *arena, struct corpus *corpus) {
     struct reindex *r = corpus->reindex;
     *out = (struct reindex_facts){.remaining_ms = -1};
@@ -356,7 +388,7 @@ void corpus_reindex_facts(struct reindex_facts *out, struct arena *arena, struct
     int64_t took_ms = running ? time_mono_ms() - r->begun_ms : r->took_ms;
     int64_t n_now = r->n_done - r->n_done_before;
     out->state = r->state;
-    out->mode = !any ? "" : r->plan.all ? "all" : "missing";
+    out->mode = !any ? "" : mode_name(&r->plan);
     out->model = arena_strdup(arena, any ? r->plan.model : "");
     out->role = r->role;
     out->space = arena_strdup(arena, r->space);

@@ -12,8 +12,10 @@
 #define REINDEX_WINDOW 64 /* jobs of the run in the queue, at most */
 
 /* What is asked for: as it is noted. */
+enum move { MOVE_NONE, MOVE_TO_STORE, MOVE_TO_INDEX };
 struct plan {
     bool all;
+    enum move move;
     char *model; /* "": those in use */
     int64_t after, until;
 };
@@ -68,6 +70,11 @@ bool corpus_pass_documents(int64_t *n_left, struct reindex *r, struct error *err
 bool corpus_pass_count(struct lacking_count *out, struct reindex *r, int64_t after, int64_t until,
                        struct error *err);
 void corpus_pass_cancel(struct reindex *r); /* the jobs that have not ended */
+
+/* ---- move.c ---- */
+
+/* Own documents into the shared store, or those of others into the index. */
+bool corpus_move_run(struct reindex *r, struct error *err);
 
 /* ---- change.c ---- */
 

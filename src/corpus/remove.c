@@ -1,20 +1,43 @@
 /* Documents out: jobs cancelled, rows and full text gone in one commit, then the files. */
-#include "corpus/internal.h"
+#include "corpus/shared.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+/* Why a document is taken out. */
+struct reason {
+    const char *source; /* one source of it went; NULL: it goes whatever it came from */
+    bool told;          /* the shared store knows of the removal: another worker made it, */
+    int64_t generation; /* of this generation of the document */
+};
+
+/* What the shared store has of the document is to go too; of one that it may have in part, as well.
+ * A document whose name changed is put again. */
+static bool put_removal(struct corpus *corpus, struct store_tx *tx, const char *doc_id,
+                        const struct reason *reason, const struct shared_row *shared, bool kept,
+                        struct error *err) {
+    if (kept)
+        return shared->generation == 0 ||
+               store_set_shared(tx, doc_id, shared->generation, 0, shared->revision, err);
+    int64_t generation = reason->told ? reason->generation : shared->generation;
+    if (generation == 0 && !corpus->shared)
+        return true;
+    return store_put_removal(tx, doc_id, generation, time_wall_ms(), reason->told, err);
+}
+
 /* The rows in one transaction. With a source, only that source goes while there are others. */
 static bool delete_rows(struct removed *out, struct corpus *corpus, const char *doc_id,
-                        const char *source, struct error *err) {
+                        const struct reason *reason, const struct shared_row *shared,
+                        struct error *err) {
     struct store_tx *tx;
     int n_left = 0;
     if (!store_begin(&tx, corpus->store, err))
         return false;
-    if ((source && !store_drop_source(tx, &n_left, doc_id, source, err)) ||
+    if ((reason->source && !store_drop_source(tx, &n_left, doc_id, reason->source, err)) ||
         (n_left == 0 &&
-         !store_delete_document(tx, &out->found, &out->n_pages, &out->n_chunks, doc_id, err))) {
+         !store_delete_document(tx, &out->found, &out->n_pages, &out->n_chunks, doc_id, err)) ||
+        !put_removal(corpus, tx, doc_id, reason, shared, n_left > 0, err)) {
         store_rollback(tx);
         return false;
     }
@@ -23,7 +46,7 @@ static bool delete_rows(struct removed *out, struct corpus *corpus, const char *
 }
 
 static bool take_out(struct removed *out, struct corpus *corpus, const char *doc_id,
-                     const char *source, struct error *err) {
+                     const struct reason *reason, struct error *err) {
     memset(out, 0, sizeof *out);
     if (!sha256_is_hex(doc_id))
         return error_set(err, ERROR_INPUT, "'%.80s' is not a document id", doc_id);
@@ -32,10 +55,15 @@ static bool take_out(struct removed *out, struct corpus *corpus, const char *doc
     struct lock *stripe = corpus_stripe(corpus, doc_id);
     lock_take(stripe);
     struct document_row row;
-    bool ok = store_find_document(&row, &out->found, arena, corpus->store, doc_id, err);
+    struct shared_row shared = {.revision = ""};
+    bool known = false;
+    bool ok = store_find_document(&row, &out->found, arena, corpus->store, doc_id, err) &&
+              store_find_shared(&shared, &known, arena, corpus->store, doc_id, err);
+    if (ok && reason->told) /* what came later stays */
+        out->found = out->found && shared.generation > 0 && shared.generation <= reason->generation;
     if (ok && out->found) {
         snprintf(out->filename, sizeof out->filename, "%s", row.filename);
-        ok = delete_rows(out, corpus, doc_id, source, err);
+        ok = delete_rows(out, corpus, doc_id, reason, &shared, err);
     }
     if (ok && out->found && !out->kept) {
         queue_cancel_document(corpus->queue, doc_id);
@@ -47,17 +75,31 @@ static bool take_out(struct removed *out, struct corpus *corpus, const char *doc
     }
     lock_drop(stripe);
     arena_free(arena);
+    if (ok && out->found && !reason->told)
+        corpus_shared_wake(corpus);
     return ok;
 }
 
 bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_id,
                    struct error *err) {
-    return take_out(out, corpus, doc_id, NULL, err);
+    const struct reason reason = {0};
+    return take_out(out, corpus, doc_id, &reason, err);
 }
 
 bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *doc_id,
                         const char *path, struct error *err) {
-    return take_out(out, corpus, doc_id, path, err);
+    const struct reason reason = {.source = path};
+    return take_out(out, corpus, doc_id, &reason, err);
+}
+
+bool corpus_take_removal(struct removed *out, struct corpus *corpus, const char *doc_id,
+                         int64_t generation, struct error *err) {
+    const struct reason reason = {.told = true, .generation = generation};
+    if (!take_out(out, corpus, doc_id, &reason, err))
+        return false;
+    if (out->found)
+        log_info("Removed %s: another worker removed it", out->filename);
+    return true;
 }
 
 void corpus_drop_unnamed(struct corpus *corpus, const char *doc_id) {

@@ -5,7 +5,7 @@
  * text find what the words alone give. */
 #include "corpus/answer.h"
 #include "corpus/explain.h"
-#include "corpus/owner.h"
+#include "corpus/shared.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -125,6 +125,13 @@ static void add_note(struct search_stage *stage, struct arena *arena, const char
 static bool check_cover(struct search_stage *stage, struct searching *s, enum model_role role,
                         int64_t n_scored, struct error *err) {
     struct vector_cover cover;
+    int64_t n_unshared;
+    if (!corpus_shared_count(&n_unshared, s->corpus, err))
+        return false;
+    if (n_unshared > 0)
+        add_note(stage, s->arena,
+                 arena_printf(s->arena, "%" PRId64 " document%s not in ChromaDB yet", n_unshared,
+                              n_unshared == 1 ? " is" : "s are"));
     if (!corpus_cover(&cover, s->corpus, role, err))
         return false;
     if (cover.n_without == 0)
@@ -165,7 +172,9 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     query.n_vectors = question->n;
     query.limit = n_wanted;
     stage->by_vectors = true;
-    if (!index_search(&found, &out->n, effort, s->arena, s->corpus->index, &query, err) ||
+    if (!(s->corpus->shared
+              ? corpus_shared_search(&found, &out->n, effort, s->arena, s->corpus, &query, err)
+              : index_search(&found, &out->n, effort, s->arena, s->corpus->index, &query, err)) ||
         !check_cover(stage, s, role, effort->n_scanned + effort->n_pooled + effort->n_full, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
@@ -195,6 +204,8 @@ static bool try_vectors(struct hits *out, bool *there, struct searching *s, enum
     }
     out->n = 0;
     stage->unavailable = arena_strdup(s->arena, why->text);
+    if (strcmp(why->code, SHARED_DOWN) == 0)
+        return false; /* what others put is not known: a part of the answer would pass for all */
     bool cut = strcmp(why->code, "vectors_cut") == 0;
     if (cut)
         log_error("%s; a restart embeds again what is lost", why->text);
@@ -247,6 +258,9 @@ static bool see_hit(struct answer **out, bool *found, struct searching *s, const
         !corpus_answer_left_out(&left_out, s->arena, s->corpus, s->excluded, *out, err))
         return false;
     *found = *found && !left_out;
+    /* The vectors' hits were judged by the shared store's search. */
+    if (*found && s->corpus->shared && hit->kind == HIT_WORDS)
+        return corpus_share_shows(found, s->corpus, (*out)->doc_id, err);
     return true;
 }
 
@@ -381,6 +395,10 @@ static bool check_request(const struct search_request *request, struct error *er
 }
 
 static bool search_by_mode(struct searching *s, struct error *err) {
+    int64_t epoch;
+    if (s->corpus->shared && s->request->mode != SEARCH_LEXICAL &&
+        !corpus_shared_epoch(&epoch, s->corpus, err))
+        return false;
     switch (s->request->mode) {
     case SEARCH_HYBRID:
         return search_hybrid(s, err);

@@ -15,7 +15,7 @@ struct queue_job; /* one attempt, in the thread that runs it */
 /* Runs on a worker's thread. On success the handler has itself ended the job in its transaction
  * (queue_end_in); on failure it returns false with *err, and the queue records it: ERROR_INTERNAL,
  * ERROR_BUSY, ERROR_IO and ERROR_DEVICE are tried again while attempts are left (2 in all;
- * disk_full uses up none), others are final. */
+ * disk_full and backend_unavailable use up none), others are final. */
 typedef bool (*queue_handler)(void *ctx, struct queue_job *job, struct error *err);
 /* Told of every change of a job's state or progress; any thread; must be quick. */
 typedef void (*queue_listener)(void *ctx, int64_t job_id);

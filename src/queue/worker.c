@@ -14,10 +14,17 @@
 #define FIRST_WAIT_MS 1000 /* before the second attempt; four times as much before each next */
 #define LONGEST_WAIT_MS 300000
 #define DISK_FULL_WAIT_MS 15000
+#define BACKEND_WAIT_MS 4000
 #define RECORD_WAIT_MS 500
 
-static bool is_disk_full(const struct error *err) {
-    return err->kind == ERROR_IO && strcmp(err->code, "disk_full") == 0;
+/* What is none of the job's doing and uses up no attempt: how long until it is looked at again; 0:
+ * it is another failure. */
+static int64_t outside_wait_ms(const struct error *err) {
+    if (err->kind == ERROR_IO && strcmp(err->code, "disk_full") == 0)
+        return DISK_FULL_WAIT_MS;
+    if (err->kind == ERROR_BUSY && strcmp(err->code, "backend_unavailable") == 0)
+        return BACKEND_WAIT_MS;
+    return 0;
 }
 
 bool queue_is_retried(const struct job_row *row, const struct error *err) {
@@ -26,7 +33,7 @@ bool queue_is_retried(const struct job_row *row, const struct error *err) {
     case ERROR_BUSY:
     case ERROR_IO:
     case ERROR_DEVICE:
-        return is_disk_full(err) || row->attempts < row->max_attempts;
+        return outside_wait_ms(err) > 0 || row->attempts < row->max_attempts;
     case ERROR_INPUT:
     case ERROR_MISSING:
     case ERROR_CONFLICT:
@@ -37,17 +44,21 @@ bool queue_is_retried(const struct job_row *row, const struct error *err) {
     return false;
 }
 
-/* 1 s, 4 s, 16 s … at most 5 minutes, less up to a quarter so that jobs that failed together do not
- * come back together. */
+/* Less up to a quarter, so that jobs that failed together do not come back together. */
+static int64_t with_jitter(int64_t wait_ms, const struct job_row *row) {
+    uint64_t mixed = ((uint64_t)row->job_id * 0x9E3779B97F4A7C15u + (uint64_t)row->attempts) *
+                     0xBF58476D1CE4E5B9u;
+    return wait_ms - (int64_t)((mixed >> 33) % (uint64_t)(wait_ms / 4));
+}
+
+/* 1 s, 4 s, 16 s … at most 5 minutes. */
 static int64_t retry_wait_ms(const struct job_row *row) {
     int64_t wait_ms = FIRST_WAIT_MS;
     for (int i = 1; i < row->attempts && wait_ms < LONGEST_WAIT_MS; i++)
         wait_ms *= 4;
     if (wait_ms > LONGEST_WAIT_MS)
         wait_ms = LONGEST_WAIT_MS;
-    uint64_t mixed = ((uint64_t)row->job_id * 0x9E3779B97F4A7C15u + (uint64_t)row->attempts) *
-                     0xBF58476D1CE4E5B9u;
-    return wait_ms - (int64_t)((mixed >> 33) % (uint64_t)(wait_ms / 4));
+    return with_jitter(wait_ms, row);
 }
 
 static bool record_in(struct queue_job *job, struct store_tx *tx, const struct error *failure,
@@ -59,9 +70,10 @@ static bool record_in(struct queue_job *job, struct store_tx *tx, const struct e
                              0, 0, err);
     if (atomic_load(&queue->stopping))
         return store_return_job(tx, row->job_id, queue->run_id, row->attempts, "", "", 0, err);
-    if (is_disk_full(failure))
+    int64_t wait_ms = outside_wait_ms(failure);
+    if (wait_ms > 0)
         return store_return_job(tx, row->job_id, queue->run_id, row->attempts, failure->code,
-                                failure->text, time_wall_ms() + DISK_FULL_WAIT_MS, err);
+                                failure->text, time_wall_ms() + with_jitter(wait_ms, row), err);
     bool again = queue_is_retried(row, failure);
     return store_end_job(tx, row->job_id, queue->run_id, row->attempts,
                          again ? JOB_QUEUED : JOB_FAILED, failure->code, failure->text,

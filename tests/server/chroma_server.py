@@ -20,13 +20,14 @@ DEFAULT = ("default_tenant", "default_database")
 class ChromaServer(Program):
     """Where its port is taken ChromaDB says so and ends, with status 0."""
 
-    def __init__(self, folder, port=None):
+    def __init__(self, folder, port=None, host="127.0.0.1"):
         super().__init__(folder, port)
         self.data = self.folder / "chroma"
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host = host
+        self.url = f"http://{host}:{self.port}"
 
     def command(self):
-        return [program("chroma"), "run", "--path", str(self.data), "--host", "127.0.0.1",
+        return [program("chroma"), "run", "--path", str(self.data), "--host", self.host,
                 "--port", str(self.port)]
 
     def up(self):
@@ -42,7 +43,7 @@ class ChromaServer(Program):
     @property
     def settings(self):
         """What makes a worker use it."""
-        return {"CHROMA_HOST": "127.0.0.1", "CHROMA_PORT": str(self.port)}
+        return {"CHROMA_HOST": self.host, "CHROMA_PORT": str(self.port)}
 
     # ---- requests --------------------------------------------------------------------------------
 

@@ -1,0 +1,235 @@
+/* One document into the shared store: its row, passages and codes as they lie here.
+ *
+ * What its rows are made of has a revision, a hash that is the same on every worker that reads the
+ * same bytes with the same settings and models; names are no part of it. */
+#include "corpus/shared.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct sharing {
+    struct corpus *corpus;
+    struct queue_job *job; /* NULL: none */
+    struct arena *arena;
+    struct shared_spaces spaces;
+    struct shared_row shared;
+    struct chroma_source source;
+};
+
+/* ---- what is given -------------------------------------------------------------------------- */
+
+static bool is_absent(const struct error *err) {
+    return err->kind == ERROR_MISSING && strcmp(err->code, "not_found") == 0;
+}
+
+static bool give_item(void *ctx, struct chroma_item *out, struct arena *arena, enum item_kind kind,
+                      int item, struct error *err) {
+    struct sharing *s = ctx;
+    struct index *index = s->corpus->index;
+    const char *doc_id = s->source.record.document.doc_id;
+    int space = s->spaces.numbers[kind];
+    float *vector;
+    bool ok = true;
+    *out = (struct chroma_item){0};
+    if (space == 0)
+        return true;
+    if (s->spaces.names.of[kind].late) {
+        ok = index_load_codes(&out->codes, arena, index, space, doc_id, kind, item, err);
+        out->n = ok ? out->codes.n : 0;
+    } else {
+        ok = index_load_vector(&vector, arena, index, space, doc_id, kind, item, err);
+        out->vector = ok ? vector : NULL;
+        out->n = ok;
+    }
+    return ok || is_absent(err);
+}
+
+static bool is_cancelled(void *ctx) {
+    struct sharing *s = ctx;
+    return s->job ? queue_job_cancelled(s->job) : s->corpus->shared->stopping;
+}
+
+static void tell_progress(void *ctx, int n_done, int n_total) {
+    struct sharing *s = ctx;
+    int n_pages = s->source.record.document.n_pages;
+    double share = n_total > 0 ? (double)n_done / n_total : 1;
+    if (s->job)
+        queue_job_progress(s->job, "storing", 0.9 + 0.1 * share, (int)(share * n_pages), n_pages);
+}
+
+static void add_text(struct sha256 *hash, const char *text) {
+    sha256_update(hash, text, strlen(text) + 1);
+}
+
+static char *revision_of(struct arena *arena, const struct sharing *s) {
+    const struct chroma_record *record = &s->source.record;
+    char *out = arena_alloc(arena, SHA256_HEX + 1), number[48];
+    struct sha256 *hash = sha256_new();
+    add_text(hash, record->visual_space);
+    add_text(hash, record->text_space);
+    snprintf(number, sizeof number, "%d %d", record->document.n_pages, record->document.n_chunks);
+    add_text(hash, number);
+    for (int i = 0; i < record->document.n_chunks; i++) {
+        const struct chunk_row *chunk = &s->source.chunks[i];
+        snprintf(number, sizeof number, "%d %d %d", chunk->ordinal, chunk->first_page,
+                 chunk->last_page);
+        add_text(hash, number);
+        add_text(hash, chunk->text);
+    }
+    sha256_finish(out, hash);
+    return out;
+}
+
+/* *found false: there is no such READY document of ours. */
+static bool load(struct sharing *s, bool *found, const char *doc_id, struct error *err) {
+    struct store *store = s->corpus->store;
+    struct chroma_record *record = &s->source.record;
+    struct page_row *pages;
+    struct chunk_row *chunks;
+    bool shared = false;
+    int n_pages, n_chunks;
+    if (!store_find_document(&record->document, found, s->arena, store, doc_id, err) ||
+        !store_find_shared(&s->shared, &shared, s->arena, store, doc_id, err))
+        return false;
+    *found = *found && shared && record->document.state == DOCUMENT_READY && !*s->shared.origin;
+    if (!*found)
+        return true;
+    if (!corpus_shared_spaces(&s->spaces, s->arena, s->corpus, err) ||
+        !store_list_pages(&pages, &n_pages, s->arena, store, doc_id, err) ||
+        !store_list_chunks(&chunks, &n_chunks, s->arena, store, doc_id, true, err))
+        return false;
+    record->pages = pages;
+    record->document.n_pages = n_pages;
+    record->document.n_chunks = n_chunks;
+    record->generation = s->shared.generation;
+    record->worker = s->corpus->shared->worker;
+    record->visual_space = s->spaces.names.of[ITEM_PAGE].name;
+    record->text_space = s->spaces.names.of[ITEM_CHUNK].name;
+    s->source.chunks = chunks;
+    record->revision = revision_of(s->arena, s);
+    return true;
+}
+
+/* ---- what came of it ------------------------------------------------------------------------ */
+
+/* Notes that it is there; what was removed here meanwhile is to be removed there. */
+static bool note(struct sharing *s, int64_t generation, int64_t epoch, struct error *err) {
+    const struct chroma_record *record = &s->source.record;
+    const char *doc_id = record->document.doc_id;
+    struct shared_row now;
+    struct store_tx *tx;
+    bool found;
+    if (!store_begin(&tx, s->corpus->store, err))
+        return false;
+    bool ok = store_find_shared(&now, &found, s->arena, s->corpus->store, doc_id, err);
+    if (ok && found)
+        ok = store_set_shared(tx, doc_id, generation, epoch, record->revision, err) &&
+             (!s->job || queue_end_in(s->job, tx, record->document.n_pages, err));
+    else if (ok)
+        ok = store_put_removal(tx, doc_id, generation, time_wall_ms(), false, err);
+    if (!ok) {
+        store_rollback(tx);
+        return false;
+    }
+    if (!store_commit(tx, err))
+        return false;
+    fault_point("shared");
+    if (found)
+        return true;
+    corpus_shared_wake(s->corpus);
+    return error_set_code(err, ERROR_CONFLICT, "removed", "the document was removed meanwhile");
+}
+
+/* The rows that a put left behind which was broken off for a removal: they are to be taken away. */
+static void note_broken_off(struct sharing *s, int64_t generation) {
+    const char *doc_id = s->source.record.document.doc_id;
+    struct document_row row;
+    struct store_tx *tx;
+    struct error err;
+    bool found = true;
+    if (!store_find_document(&row, &found, s->arena, s->corpus->store, doc_id, &err) || found ||
+        !store_begin(&tx, s->corpus->store, &err))
+        return;
+    if (!store_put_removal(tx, doc_id, generation, time_wall_ms(), false, &err))
+        store_rollback(tx);
+    else if (store_commit(tx, &err))
+        corpus_shared_wake(s->corpus);
+}
+
+static bool put(struct sharing *s, struct error *err) {
+    const char *doc_id = s->source.record.document.doc_id;
+    struct removed removed;
+    enum chroma_put outcome;
+    int64_t generation = s->shared.generation, epoch;
+    if (!corpus_shared_epoch(&epoch, s->corpus, err))
+        return false;
+    if (!chroma_put_document(&outcome, &generation, s->corpus->shared->chroma, &s->source, err)) {
+        note_broken_off(s, generation);
+        return false;
+    }
+    fault_point("put");
+    if (outcome != CHROMA_REMOVED)
+        return note(s, generation, epoch, err);
+    if (!corpus_take_removal(&removed, s->corpus, doc_id, generation, err))
+        return false;
+    return error_set_code(err, ERROR_CONFLICT, "removed", "another worker removed the document");
+}
+
+bool corpus_share(struct corpus *corpus, struct queue_job *job, const char *doc_id,
+                  struct error *err) {
+    struct sharing s = {.corpus = corpus, .job = job, .arena = arena_new(0)};
+    int64_t begun_ms = time_mono_ms();
+    bool found;
+    s.source.ctx = &s;
+    s.source.item = give_item;
+    s.source.cancelled = is_cancelled;
+    s.source.progress = tell_progress;
+    bool ok = load(&s, &found, doc_id, err);
+    if (ok && !found)
+        ok = error_set_code(err, ERROR_CONFLICT, "removed", "there is no reading to share");
+    ok = ok && put(&s, err);
+    if (ok)
+        metric_observe("docusearch_stage_seconds", "stage=\"share\"", "Time a stage of a job took.",
+                       (double)(time_mono_ms() - begun_ms) / 1000);
+    arena_free(s.arena);
+    return ok;
+}
+
+/* ---- held until then ------------------------------------------------------------------------ */
+
+bool corpus_share_hold(struct corpus *corpus, struct store_tx *tx, const char *doc_id,
+                       struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct shared_row shared;
+    bool found;
+    bool ok = store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
+    bool known = ok && found && shared.generation > 0;
+    arena_free(arena);
+    return ok && (known || store_set_shared(tx, doc_id, 0, SHARED_HELD, "", err));
+}
+
+bool corpus_share_is_left(bool *out, struct corpus *corpus, const struct job_row *job,
+                          struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct document_row row;
+    struct shared_row shared;
+    bool found, known = false, lacks = true;
+    *out = false;
+    bool ok = store_find_document(&row, &found, arena, corpus->store, job->doc_id, err);
+    if (ok && found && row.state == DOCUMENT_READY && row.ready_ms >= job->created_ms)
+        ok = store_find_shared(&shared, &known, arena, corpus->store, job->doc_id, err) &&
+             corpus_lacks_vectors(&lacks, corpus, job->doc_id, err);
+    *out = ok && known && !*shared.origin && !lacks;
+    arena_free(arena);
+    return ok;
+}
+
+bool corpus_share_shows(bool *out, struct corpus *corpus, const char *doc_id, struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct shared_row shared;
+    bool found;
+    bool ok = store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
+    *out = ok && found && shared.epoch != SHARED_HELD;
+    arena_free(arena);
+    return ok;
+}

@@ -1,0 +1,91 @@
+/* corpus, inside: documents shared with other workers through a store of vectors (chroma.h). */
+#ifndef DOCUSEARCH_CORPUS_SHARED_H
+#define DOCUSEARCH_CORPUS_SHARED_H
+
+#include "corpus/owner.h"
+#include "corpus/sharing.h"
+#include "store/shared.h"
+
+#define SHARED_HELD (-1) /* epoch of a reading that is not to be found before it is shared */
+#define SHARED_DOWN "backend_unavailable"
+#define SHARED_PENDING 256 /* documents of others that are not whole yet, at most */
+
+struct shared {
+    struct corpus *corpus;
+    struct chroma *chroma;
+    char *worker; /* "host:folder" */
+    struct thread *thread;
+
+    struct lock lock; /* LOCK_READ, over what follows; nothing is called under it */
+    struct signal_cond changed;
+    bool stopping, woken;
+    int64_t epoch;       /* of the store as it is now; 0: it does not answer, or never did yet */
+    struct error why;    /* it does not, and why; kind 0: it does */
+    struct error spaces; /* a model's vectors are not to be shared, and why; or kind 0 */
+    int64_t n_refused;   /* documents that it did not take, in the last pass */
+    struct error refused;
+
+    /* The thread's own. */
+    int64_t since_ms;   /* changes of others are known up to here, by their clocks */
+    int64_t looked_ms;  /* monotonic: when all records were looked at last */
+    int64_t refused_ms; /* monotonic: when documents were refused last */
+    char pending[SHARED_PENDING][SHA256_HEX + 1];
+    int n_pending;
+};
+
+/* The spaces of the models in use; of one that is not loaded that which has its vectors. */
+struct shared_spaces {
+    struct chroma_spaces names;
+    int numbers[2]; /* of the index, by enum item_kind; 0: none */
+};
+bool corpus_shared_spaces(struct shared_spaces *out, struct arena *arena, struct corpus *corpus,
+                          struct error *err);
+
+/* ---- shared.c ---- */
+
+bool corpus_shared_open(struct corpus *corpus, struct error *err); /* nothing where it is not set */
+bool corpus_shared_start(struct corpus *corpus, struct error *err); /* its thread */
+void corpus_shared_stop(struct corpus *corpus);
+void corpus_shared_close(struct corpus *corpus); /* half opened is fine */
+void corpus_shared_wake(struct corpus *corpus);  /* something is to be told */
+/* The number of the store as it is now. ERROR_BUSY backend_unavailable: it does not answer. */
+bool corpus_shared_epoch(int64_t *epoch, struct corpus *corpus, struct error *err);
+
+/* Own documents that searches do not find there yet; 0 where nothing is shared. */
+bool corpus_shared_count(int64_t *n_unshared, struct corpus *corpus, struct error *err);
+
+/* ---- share.c ---- */
+
+/* Puts an own READY document into the store and notes that; job: is ended in the same transaction,
+ * or NULL. ERROR_CONFLICT removed: another worker removed it meanwhile, and it is gone here. */
+bool corpus_share(struct corpus *corpus, struct queue_job *job, const char *doc_id,
+                  struct error *err);
+/* In the transaction that makes a document READY: searches do not show it before it is shared,
+ * unless it was so before. */
+bool corpus_share_hold(struct corpus *corpus, struct store_tx *tx, const char *doc_id,
+                       struct error *err);
+/* Was the document read, and held, by this job before? Then it needs but sharing. */
+bool corpus_share_is_left(bool *out, struct corpus *corpus, const struct job_row *job,
+                          struct error *err);
+/* May searches show it? */
+bool corpus_share_shows(bool *out, struct corpus *corpus, const char *doc_id, struct error *err);
+
+/* ---- mirror.c ---- */
+
+/* One document of the store as it is there now: taken in, renewed, or removed here. *whole false:
+ * not all of it is there yet. */
+bool corpus_mirror(bool *whole, struct corpus *corpus, const struct chroma_record *record,
+                   struct error *err);
+
+/* ---- shared_search.c ---- */
+
+/* As index_search, of the store's vectors. */
+bool corpus_shared_search(struct index_hit **out, int *n, struct index_effort *effort,
+                          struct arena *arena, struct corpus *corpus,
+                          const struct index_query *query, struct error *err);
+/* As index_fit, of an item that the index here does not have. */
+bool corpus_shared_fit(struct index_fit *out, struct arena *arena, struct corpus *corpus,
+                       const char *doc_id, enum item_kind kind, int item, const float *query,
+                       int n_query, struct error *err);
+
+#endif
