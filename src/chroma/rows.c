@@ -255,24 +255,60 @@ bool chroma_delete_where(struct chroma *chroma, const char *uuid, json_t *where,
 
 /* ---- proofs ---------------------------------------------------------------------------------- */
 
-/* A row may be there without its vector; a query that names its id tells: fewer answers, or 500. */
+static int n_known(json_t *unfound, const json_t *ids) {
+    size_t i;
+    const json_t *id;
+    json_array_foreach(ids, i, id) {
+        json_object_del(unfound, json_string_value(id));
+    }
+    return (int)json_object_size(unfound);
+}
+
+/* Have all of these an embedding? */
+static bool have_vectors(bool *all, struct chroma *chroma, const char *uuid, int dim,
+                         json_t *unfound, struct error *err) {
+    json_t *ids = json_array(), *reply;
+    const char *id;
+    json_t *value;
+    json_object_foreach(unfound, id, value) {
+        json_array_append_new(ids, json_string(id));
+    }
+    size_t n = json_array_size(ids), i;
+    if (!chroma_ask(&reply, chroma, uuid, "get",
+                    json_pack("{s:o,s:[s]}", "ids", ids, "include", "embeddings"), err))
+        return false;
+    const json_t *embeddings = json_object_get(reply, "embeddings"), *one;
+    *all = json_array_size(embeddings) == n;
+    json_array_foreach(embeddings, i, one) {
+        *all = *all && json_array_size(one) == (size_t)dim;
+    }
+    json_decref(reply);
+    return true;
+}
+
+/* A query that names the ids answers 500 where a vector is not there. It may pass over some that
+ * are, which its graph does not lead to from there: those are looked at one by one. */
 bool chroma_prove(bool *all, struct chroma *chroma, const char *uuid, int dim,
                   const struct chroma_ids *ids, struct error *err) {
     *all = true;
     for (int from = 0; from < ids->n && *all; from += MAX_IDS) {
         int some = ids->n - from < MAX_IDS ? ids->n - from : MAX_IDS;
-        json_t *vector = json_array();
+        json_t *vector = json_array(), *unfound = json_object(), *reply;
         for (int i = 0; i < dim; i++)
             json_array_append_new(vector, json_real(i == 0));
-        json_t *reply;
-        if (!chroma_ask(&reply, chroma, uuid, "query",
-                        json_pack("{s:[o],s:o,s:i,s:[]}", "query_embeddings", vector, "ids",
-                                  some_ids(ids->ids, from, some), "n_results", some, "include"),
-                        err))
-            return false;
-        const json_t *found = json_array_get(json_object_get(reply, "ids"), 0);
-        *all = json_array_size(found) == (size_t)some;
+        for (int i = from; i < from + some; i++)
+            json_object_set_new(unfound, ids->ids[i], json_true());
+        bool ok = chroma_ask(&reply, chroma, uuid, "query",
+                             json_pack("{s:[o],s:o,s:i,s:[]}", "query_embeddings", vector, "ids",
+                                       some_ids(ids->ids, from, some), "n_results", some,
+                                       "include"),
+                             err);
+        if (ok && n_known(unfound, json_array_get(json_object_get(reply, "ids"), 0)) > 0)
+            ok = have_vectors(all, chroma, uuid, dim, unfound, err);
         json_decref(reply);
+        json_decref(unfound);
+        if (!ok)
+            return false;
     }
     return true;
 }
