@@ -14,7 +14,6 @@ MODULES = ["base", "sandbox", "http", "doc", "read", "device", "model", "store",
 FACES = {"base/settings.h", "chroma/legacy.h", "corpus/export.h", "corpus/sharing.h",
          "index/backup.h", "index/portable.h", "store/backup.h", "store/lacking.h",
          "store/shared.h"}
-         "index/portable.h", "store/backup.h", "store/lacking.h", "store/shared.h"}
 
 # Which module alone sees a library's headers.
 LIBRARIES = {
