@@ -151,8 +151,8 @@ class ChromaServer(Program):
         come: for a moment, two are enough. It is stopped then."""
         self.stop()
         with self.database() as db, db:
-            [(dim, schema)] = db.execute("SELECT dimension, schema_str FROM collections WHERE id = ?",
-                                         (uuid,))
+            [(dim, schema)] = db.execute(
+                "SELECT dimension, schema_str FROM collections WHERE id = ?", (uuid,))
             db.execute("UPDATE collections SET schema_str = ? WHERE id = ?",
                        (re.sub(r'"sync_threshold":\d+', '"sync_threshold":2', schema), uuid))
         self.start()
@@ -165,14 +165,16 @@ class ChromaServer(Program):
     def damage(self, name, how="crash", of=DEFAULT):
         """Leaves a collection (of two rows or more) as a kill in the midst of writing may, and
         starts the server again. how: "crash": a query or an add ends the server, always; "error":
-        nearly every call of it is a 500; "lost": its vectors are gone but for the last, all else is there."""
+        nearly every call of it is a 500; "lost": but for the last, its vectors are gone, and all
+        else is there."""
         uuid = self.uuid(name, of)
         self.write_out(uuid)
         folder = self.index_folder(uuid)
         if how == "crash":  # each element's neighbours are none that there are
             header, path = (folder / "header.bin").read_bytes(), folder / "data_level0.bin"
             (size,) = struct.unpack_from("<Q", header, 28)
-            elements, nowhere = bytearray(path.read_bytes()), struct.pack("<33I", 32, *[1 << 30] * 32)
+            elements = bytearray(path.read_bytes())
+            nowhere = struct.pack("<33I", 32, *[1 << 30] * 32)
             for at in range(0, len(elements) - size + 1, size):
                 elements[at:at + len(nowhere)] = nowhere
             path.write_bytes(elements)

@@ -14,7 +14,7 @@ LOST = (OSError, http.client.HTTPException)
 
 def rows(n, dim=8):
     choose = random.Random(n)
-    return {f"d-page{i:03}": ([choose.random() for _ in range(dim)], {"doc_id": f"d{i % 3}", "n": i})
+    return {f"d-page{i:03}": ([choose.random() for _ in range(dim)], {"doc_id": f"d{i % 3}"})
             for i in range(n)}
 
 
