@@ -21,8 +21,7 @@ def hooks(command=PROGRAM, *arguments, xiu=True):
 
 class CopypartyServer(Program):
     """files is the folder of the volume; anybody may do anything there. env: what hooks find in
-    their environment. config: a file in place of all options; its folders and port are its own
-    matter, but for the port, which is given."""
+    their environment. config: a file (a Path) with the volumes and options, but for the port."""
 
     def __init__(self, folder, *options, files=None, config=None, env=None, port=None):
         super().__init__(folder, port)
@@ -41,8 +40,10 @@ class CopypartyServer(Program):
 
     def up(self):
         with contextlib.suppress(OSError, http.client.HTTPException):
-            # While it looks through its volumes, uploads are refused.
-            return "uploads are now possible" in self.log and self.request("GET", "/")[0] == 200
+            # While it looks through its volumes, for which e2d stands, uploads are refused.
+            looks = not self.config or "e2d" in self.config.read_text()
+            if not looks or "uploads are now possible" in self.log:
+                return self.request("GET", "/")[0] == 200
         return False
 
     def request(self, method, path, body=None, headers=(), timeout=60):

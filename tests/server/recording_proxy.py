@@ -27,7 +27,7 @@ def make_certificate(folder, *names):
 
 
 class RecordingProxy:
-    """requests: (method, path, headers), as they come. failed: handshakes that came to nothing."""
+    """requests: (method, path, headers by lower-case names), as they come. failed: handshakes that came to nothing."""
 
     def __init__(self, to_port, host="127.0.0.1", certificate=None):
         self.requests = []
@@ -45,7 +45,8 @@ class RecordingProxy:
                 super().setup()
 
             def pass_on(self):
-                proxy.requests.append((self.command, self.path, dict(self.headers)))
+                proxy.requests.append((self.command, self.path, {
+                    name.lower(): value for name, value in self.headers.items()}))
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 there = http.client.HTTPConnection("127.0.0.1", to_port, timeout=60)
                 try:
