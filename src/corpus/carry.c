@@ -20,6 +20,8 @@ static bool open_regular(int *fd, struct stat *info, bool *found, const char *pa
     /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     *found = *fd >= 0;
+    if (*fd < 0 && errno == ELOOP)
+        return error_set(err, ERROR_INPUT, "%s is a link, and no file", path);
     if (*fd < 0)
         return errno == ENOENT || error_set_errno(err, errno, "%s", path);
     if (fstat(*fd, info) == 0 && S_ISREG(info->st_mode))

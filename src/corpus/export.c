@@ -38,6 +38,7 @@ struct taken {
     bool whole;    /* nothing of it was missing */
     bool mirrored; /* another worker's: left out */
     int round;     /* that last had its row */
+    int missed;    /* that last found something missing */
     struct sums sums;
 };
 struct exporting {
@@ -192,12 +193,12 @@ static bool take_document(void *ctx, const struct document_row *row, struct erro
         ok = take_made(&whole, x, doc, row->n_pages, err);
     mem_free(dir);
     doc->ready = ready;
-    if (ok && !(original && whole)) {
-        /* Still missing in a round after: then the files are lost, and the document is not. */
-        doc->whole = known;
-        x->n_gone += !known;
-    } else if (ok) {
-        doc->whole = true;
+    doc->whole = original && whole;
+    if (!doc->whole) {
+        /* Missing in the round before as well, the files are lost, and the document is not. */
+        bool again = doc->missed == x->round - 1 && x->round > 1;
+        doc->missed = x->round;
+        x->n_gone += !again;
     }
     if (ok)
         fault_point("export_taken");

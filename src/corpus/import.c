@@ -586,7 +586,7 @@ static void work(void *arg) {
         log_info("Import is complete: %" PRId64 " documents, %" PRId64 " of them here before",
                  m->facts.n_done, m->facts.n_known);
     else
-        log_error("The import ended: %s", err.text);
+        log_warn("The import ended: %s", err.text);
     let_go(m);
     arena_free(arena);
     corpus_cover_forget(m->corpus);
