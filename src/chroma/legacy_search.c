@@ -202,9 +202,10 @@ static bool judge_rows(struct search *search, struct error *err) {
     bool *allowed = mem_alloc(ROWS_AT_ONCE * sizeof *allowed), ok = true;
     for (int from = 0; ok && from < search->n_rows; from += ROWS_AT_ONCE) {
         int n = search->n_rows - from < ROWS_AT_ONCE ? search->n_rows - from : ROWS_AT_ONCE;
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
             hits[i] = hit_of(search, search->rows[from + i]);
-        memset(allowed, 0, (size_t)n * sizeof *allowed);
+            allowed[i] = false;
+        }
         ok = query->allow(query->ctx, allowed, hits, n, err);
         for (int i = 0; ok && i < n; i++)
             if (allowed[i])
