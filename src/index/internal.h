@@ -160,7 +160,7 @@ void index_drop_item(struct index *index, struct found_item *item);
 
 /* index_fit of codes of dim dimensions. */
 bool index_coded_fit(struct index_fit *out, struct arena *arena, const struct coded *coded, int dim,
-               const float *query, int n_query, struct error *err);
+                     const float *query, int n_query, struct error *err);
 
 /* ---- writer.c ---- */
 
