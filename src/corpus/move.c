@@ -1,8 +1,7 @@
 /* A corpus brought from one place of vectors to the other: everything of ours into the shared
  * store, looked at row by row; or everything that the store has of others into the index here, so
  * that searches need the store no more. */
-#include "corpus/reindex.h"
-#include "corpus/shared.h"
+#include "corpus/older.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -219,13 +218,15 @@ bool corpus_move_run(struct reindex *r, struct error *err) {
             return false;
     }
     note(r, "");
-    if (!store_count_shared(&counts, corpus->store, epoch, err))
+    int64_t n_older = 0;
+    if (!store_count_shared(&counts, corpus->store, epoch, err) ||
+        (to_store && !corpus_older_count(&n_older, corpus, err)))
         return false;
     lock_take(&r->lock);
-    r->n_total = to_store ? counts.own : counts.mirrored;
+    r->n_total = to_store ? counts.own + n_older : counts.mirrored;
     r->role = "both";
     lock_drop(&r->lock);
-    if (!(to_store ? give_all(r, err)
+    if (!(to_store ? give_all(r, err) && corpus_older_move(r, err)
                    : chroma_list_documents(corpus->shared->chroma, 0, fetch, r, err)))
         return false;
     if (r->n_failed == 0)

@@ -2,7 +2,7 @@
  *
  * What its rows are made of has a revision, a hash that is the same on every worker that reads the
  * same bytes with the same settings and models; names are no part of it. */
-#include "corpus/shared.h"
+#include "corpus/older.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -80,7 +80,7 @@ static char *revision_of(struct arena *arena, const struct sharing *s) {
     return out;
 }
 
-/* *found false: there is no such READY document of ours. */
+/* *found false: there is no such READY document that is ours to put. */
 static bool load(struct sharing *s, bool *found, const char *doc_id, struct error *err) {
     struct store *store = s->corpus->store;
     struct chroma_record *record = &s->source.record;
@@ -91,7 +91,9 @@ static bool load(struct sharing *s, bool *found, const char *doc_id, struct erro
     if (!store_find_document(&record->document, found, s->arena, store, doc_id, err) ||
         !store_find_shared(&s->shared, &shared, s->arena, store, doc_id, err))
         return false;
-    *found = *found && shared && record->document.state == DOCUMENT_READY && !*s->shared.origin;
+    bool older = shared && strcmp(s->shared.origin, OLDER_ORIGIN) == 0; /* brought over */
+    *found = *found && shared && record->document.state == DOCUMENT_READY &&
+             (older || !*s->shared.origin);
     if (!*found)
         return true;
     if (!corpus_shared_spaces(&s->spaces, s->arena, s->corpus, err) ||
@@ -102,7 +104,7 @@ static bool load(struct sharing *s, bool *found, const char *doc_id, struct erro
     record->document.n_pages = n_pages;
     record->document.n_chunks = n_chunks;
     record->generation = s->shared.generation;
-    record->worker = s->corpus->shared->worker;
+    record->worker = older ? OLDER_ORIGIN : s->corpus->shared->worker;
     record->visual_space = s->spaces.names.of[ITEM_PAGE].name;
     record->text_space = s->spaces.names.of[ITEM_CHUNK].name;
     s->source.chunks = chunks;

@@ -9,7 +9,7 @@
  * Invariants:
  *  1. Nothing is put or asked before the store's epoch is known and noted.
  *  2. Own documents and removals are durable here until the store has been seen to have them. */
-#include "corpus/shared.h"
+#include "corpus/older.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +21,7 @@
 #define LOADING_MS 200      /* while a model is loading */
 #define OVERLAP_MS 300000   /* clocks of workers differ by less */
 #define ALL_MS (10 * 60000) /* all records are looked at so often */
+#define OLDER_MS 30000      /* the Python worker's collections are looked at so often */
 #define REFUSED_MS 60000    /* a document that was refused is put again after so long */
 #define BATCH 64
 #define META_EPOCH "shared.epoch"
@@ -452,6 +453,9 @@ static bool take_changes(struct shared *s, struct error *err) {
         return false;
     if (all)
         s->looked_ms = now_ms;
+    if ((all || now_ms - s->older_ms > OLDER_MS) && !corpus_older_look(s, err))
+        return false;
+    s->older_ms = all || now_ms - s->older_ms > OLDER_MS ? now_ms : s->older_ms;
     if (listing.newest_ms - OVERLAP_MS > s->since_ms)
         s->since_ms = listing.newest_ms - OVERLAP_MS;
     return true;
@@ -513,7 +517,8 @@ bool corpus_shared_open(struct corpus *corpus, struct error *err) {
                                         .visual_collection = settings->visual_collection,
                                         .text_collection = settings->text_collection};
     s->worker = name_worker(settings);
-    return chroma_open(&s->chroma, &how, err);
+    return chroma_open(&s->chroma, &how, err) &&
+           chroma_legacy_open(&s->older, s->chroma, NULL, NULL, err);
 }
 
 bool corpus_shared_start(struct corpus *corpus, struct error *err) {
@@ -538,6 +543,7 @@ void corpus_shared_close(struct corpus *corpus) {
     if (!s)
         return;
     corpus_shared_stop(corpus);
+    chroma_legacy_close(s->older);
     chroma_close(s->chroma);
     cond_fini(&s->changed);
     lock_fini(&s->lock);

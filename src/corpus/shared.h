@@ -2,6 +2,7 @@
 #ifndef DOCUSEARCH_CORPUS_SHARED_H
 #define DOCUSEARCH_CORPUS_SHARED_H
 
+#include "chroma/legacy.h"
 #include "corpus/owner.h"
 #include "corpus/sharing.h"
 #include "store/shared.h"
@@ -13,7 +14,8 @@
 struct shared {
     struct corpus *corpus;
     struct chroma *chroma;
-    char *worker; /* "host:folder" */
+    struct chroma_legacy *older; /* older.h */
+    char *worker;                /* "host:folder" */
     struct thread *thread;
 
     struct lock lock; /* LOCK_READ, over what follows; nothing is called under it */
@@ -28,6 +30,7 @@ struct shared {
     /* The thread's own. */
     int64_t since_ms;   /* changes of others are known up to here, by their clocks */
     int64_t looked_ms;  /* monotonic: when all records were looked at last */
+    int64_t older_ms;   /* monotonic: when the Python worker's collections were looked at last */
     int64_t refused_ms; /* monotonic: when documents were refused last */
     char pending[SHARED_PENDING][SHA256_HEX + 1];
     int n_pending;

@@ -1,7 +1,7 @@
 /* Searches by the vectors of the shared store: a few documents that a filter lets through are named
  * to it; of a wide filter, and of documents that are not to be shown yet, its candidates are judged
  * here. */
-#include "corpus/shared.h"
+#include "corpus/older.h"
 
 #include <string.h>
 
@@ -65,6 +65,32 @@ static bool name_documents(const char ***out, int *n, struct arena *arena, struc
     return true;
 }
 
+static bool is_among(const struct index_hit *hits, int n, const struct index_hit *hit) {
+    for (int i = 0; i < n; i++) {
+        if (hits[i].item == hit->item && strcmp(hits[i].doc_id, hit->doc_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Two lists, best first, as one; what stands in both counts once. */
+static void merge(struct index_hit **out, int *n, struct arena *arena, const struct index_hit *more,
+                  int n_more, int limit) {
+    const struct index_hit *first = *out;
+    int n_first = *n, i = 0, k = 0, n_all = 0;
+    if (n_more == 0)
+        return;
+    struct index_hit *all = arena_alloc(arena, (size_t)(n_first + n_more) * sizeof *all);
+    while (n_all < limit && (i < n_first || k < n_more)) {
+        bool from_more = i == n_first || (k < n_more && more[k].score > first[i].score);
+        const struct index_hit *next = from_more ? &more[k++] : &first[i++];
+        if (!is_among(all, n_all, next))
+            all[n_all++] = *next;
+    }
+    *out = all;
+    *n = n_all;
+}
+
 bool corpus_shared_search(struct index_hit **out, int *n, struct index_effort *effort,
                           struct arena *arena, struct corpus *corpus,
                           const struct index_query *query, struct error *err) {
@@ -88,7 +114,13 @@ bool corpus_shared_search(struct index_hit **out, int *n, struct index_effort *e
                                  .ctx = &judging,
                                  .limit = query->limit,
                                  .exact = query->exact};
-    return chroma_search(out, n, effort, arena, corpus->shared->chroma, &asked, err);
+    struct index_hit *older = NULL;
+    int n_older;
+    if (!chroma_search(out, n, effort, arena, corpus->shared->chroma, &asked, err) ||
+        !corpus_older_search(&older, &n_older, arena, corpus, &asked, err))
+        return false;
+    merge(out, n, arena, older, n_older, query->limit);
+    return true;
 }
 
 bool corpus_shared_fit(struct index_fit *out, struct arena *arena, struct corpus *corpus,
@@ -98,7 +130,11 @@ bool corpus_shared_fit(struct index_fit *out, struct arena *arena, struct corpus
     bool found;
     if (!chroma_load_item(&there, &found, arena, corpus->shared->chroma, doc_id, kind, item, err))
         return false;
-    if (!found || there.codes.n == 0)
+    if (found && there.codes.n > 0)
+        return index_codes_fit(out, arena, &there.codes, query, n_query, err);
+    if (!corpus_older_fit(out, &found, arena, corpus, doc_id, kind, item, query, n_query, err))
+        return false;
+    if (!found)
         return error_set(err, ERROR_MISSING, "the store has no vectors of this item");
-    return index_codes_fit(out, arena, &there.codes, query, n_query, err);
+    return true;
 }

@@ -1,0 +1,318 @@
+/* Documents of the Python worker: found where they stand, and brought over when asked for.
+ *
+ * Their collections say nothing of the model. They are taken to be of the visual model in use where
+ * that is one of late interaction of their dimension; other models never ask them. */
+#include "corpus/older.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LIST 100
+#define EMBED_AT_ONCE 8
+
+/* ---- taken in ------------------------------------------------------------------------------- */
+
+struct looking {
+    struct shared *shared;
+    int64_t epoch;
+};
+
+static char *revision_of(struct arena *arena, const struct chroma_legacy_document *document) {
+    return arena_printf(arena, "%d %d %s", document->n_page_rows, document->n_chunk_rows,
+                        document->document.filename);
+}
+
+/* The format's name and group as this program has them: theirs was the name's extension. */
+static void name_format(struct document_row *row) {
+    const struct read_format_info *info = read_format_named(row->format);
+    row->group = info ? info->group : "text";
+    row->warning = "";
+    row->error_code = row->error_text = "";
+}
+
+static bool take_in(struct arena *arena, struct looking *looking,
+                    const struct chroma_legacy_document *document, const char *revision,
+                    struct error *err) {
+    struct corpus *corpus = looking->shared->corpus;
+    struct document_row row = document->document;
+    struct chunk_row *chunks;
+    struct store_tx *tx;
+    bool own;
+    int n;
+    struct shared_row shared = {
+        .origin = OLDER_ORIGIN, .generation = 1, .epoch = looking->epoch, .revision = revision};
+    memcpy(shared.doc_id, row.doc_id, sizeof shared.doc_id);
+    name_format(&row);
+    if (!chroma_legacy_load_chunks(&chunks, &n, arena, looking->shared->older, row.doc_id, err))
+        return false;
+    const struct page_row *pages = arena_alloc(arena, ((size_t)row.n_pages + 1) * sizeof *pages);
+    row.n_chunks = n;
+    if (!store_begin(&tx, corpus->store, err))
+        return false;
+    if (!store_put_mirrored(tx, &own, &row, &shared, pages, chunks, n, err)) {
+        store_rollback(tx);
+        return false;
+    }
+    if (!store_commit(tx, err))
+        return false;
+    log_info("Found document: %s (%d pages), put by the Python worker", row.filename, row.n_pages);
+    return true;
+}
+
+static bool on_document(void *ctx, const struct chroma_legacy_document *document,
+                        struct error *err) {
+    struct looking *looking = ctx;
+    struct arena *arena = arena_new(0);
+    struct shared_row known;
+    bool found;
+    const char *revision = revision_of(arena, document);
+    bool ok = store_find_shared(&known, &found, arena, looking->shared->corpus->store,
+                                document->document.doc_id, err);
+    /* One that was brought over has a revision of ours. */
+    bool same = ok && found &&
+                (strcmp(known.origin, OLDER_ORIGIN) != 0 || strcmp(known.revision, revision) == 0 ||
+                 sha256_is_hex(known.revision));
+    if (ok && !same)
+        ok = take_in(arena, looking, document, revision, err);
+    arena_free(arena);
+    return ok;
+}
+
+bool corpus_older_look(struct shared *shared, struct error *err) {
+    struct looking looking = {.shared = shared};
+    struct chroma_legacy_facts facts;
+    if (!corpus_shared_epoch(&looking.epoch, shared->corpus, err) ||
+        !chroma_legacy_facts(&facts, shared->older, err))
+        return false;
+    return facts.n_documents == 0 || chroma_legacy_list(shared->older, on_document, &looking, err);
+}
+
+/* ---- searched ------------------------------------------------------------------------------- */
+
+/* May questions by the model of this kind be put to them? */
+static bool is_asked(bool *out, struct arena *arena, struct corpus *corpus, enum item_kind kind,
+                     struct error *err) {
+    struct shared_spaces spaces;
+    struct chroma_legacy_facts facts;
+    *out = false;
+    if (!corpus_shared_spaces(&spaces, arena, corpus, err) ||
+        !chroma_legacy_facts(&facts, corpus->shared->older, err))
+        return false;
+    const struct chroma_space *space = &spaces.names.of[kind];
+    *out = facts.n_documents > 0 && space->late && space->dim == CHROMA_LEGACY_DIM;
+    return true;
+}
+
+bool corpus_older_search(struct index_hit **out, int *n, struct arena *arena, struct corpus *corpus,
+                         const struct chroma_query *query, struct error *err) {
+    struct index_effort effort;
+    bool asked;
+    *n = 0;
+    if (!is_asked(&asked, arena, corpus, query->kind, err))
+        return false;
+    return !asked ||
+           chroma_legacy_search(out, n, &effort, arena, corpus->shared->older, query, err);
+}
+
+bool corpus_older_fit(struct index_fit *out, bool *found, struct arena *arena,
+                      struct corpus *corpus, const char *doc_id, enum item_kind kind, int item,
+                      const float *query, int n_query, struct error *err) {
+    float *vectors;
+    int n;
+    if (!chroma_legacy_load_item(&vectors, &n, found, arena, corpus->shared->older, doc_id, kind,
+                                 item, err))
+        return false;
+    if (!*found)
+        return true;
+    out->n_query = n_query;
+    out->n_vectors = n;
+    out->values = arena_try(arena, (size_t)n_query * (size_t)n, sizeof *out->values);
+    if (!out->values)
+        return error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for a comparison");
+    for (int q = 0; q < n_query; q++) {
+        for (int v = 0; v < n; v++) {
+            const float *a = query + (size_t)q * CHROMA_LEGACY_DIM;
+            const float *b = vectors + (size_t)v * CHROMA_LEGACY_DIM;
+            float sum = 0;
+            for (int d = 0; d < CHROMA_LEGACY_DIM; d++)
+                sum += a[d] * b[d];
+            out->values[(size_t)q * (size_t)n + (size_t)v] = sum;
+        }
+    }
+    return true;
+}
+
+/* ---- brought over --------------------------------------------------------------------------- */
+
+struct carrying {
+    struct reindex *r;
+    struct arena *arena;
+    const char *doc_id;
+    struct shared_spaces spaces;
+    struct index_writer *writers[2]; /* by enum item_kind; of one space the first */
+};
+
+static bool is_theirs(const struct carrying *c, enum item_kind kind) {
+    const struct chroma_space *space = &c->spaces.names.of[kind];
+    return space->late && space->dim == CHROMA_LEGACY_DIM;
+}
+
+static bool writer_of(struct index_writer **out, struct carrying *c, enum item_kind kind,
+                      struct error *err) {
+    const int *numbers = c->spaces.numbers;
+    struct index_writer **writer =
+        &c->writers[numbers[ITEM_PAGE] == numbers[ITEM_CHUNK] ? ITEM_PAGE : kind];
+    *out = NULL;
+    if (!*writer && !index_writer_open(writer, c->r->corpus->index, numbers[kind], c->doc_id, err))
+        return false;
+    *out = *writer;
+    return true;
+}
+
+static bool carry_vectors(struct carrying *c, enum item_kind kind, struct error *err) {
+    struct chroma_legacy *older = c->r->corpus->shared->older;
+    struct index_writer *writer;
+    int *items, n_items;
+    bool ok = chroma_legacy_items(&items, &n_items, c->arena, older, c->doc_id, kind, err);
+    for (int i = 0; i < n_items && ok; i++) {
+        struct arena *arena = arena_new(0);
+        float *vectors;
+        int n;
+        bool found;
+        ok = corpus_reindex_goes_on(c->r, 0, err) &&
+             chroma_legacy_load_item(&vectors, &n, &found, arena, older, c->doc_id, kind, items[i],
+                                     err);
+        if (ok && found && n > 0)
+            ok = writer_of(&writer, c, kind, err) &&
+                 index_writer_add(writer, kind, items[i], vectors, n, err);
+        arena_free(arena);
+    }
+    return ok;
+}
+
+/* Passages by the text model in use, whose vectors theirs are not. */
+static bool embed_passages(struct carrying *c, struct error *err) {
+    struct corpus *corpus = c->r->corpus;
+    struct index_writer *writer;
+    struct chunk_row *chunks;
+    int n;
+    if (!store_list_chunks(&chunks, &n, c->arena, corpus->store, c->doc_id, false, err))
+        return false;
+    for (int first = 0; first < n; first += EMBED_AT_ONCE) {
+        int n_now = n - first < EMBED_AT_ONCE ? n - first : EMBED_AT_ONCE;
+        struct model_input inputs[EMBED_AT_ONCE] = {0};
+        struct embedding *vectors;
+        struct arena *arena = arena_new(0);
+        bool ok = corpus_reindex_goes_on(c->r, 0, err);
+        for (int i = 0; i < n_now; i++) {
+            inputs[i].kind = INPUT_PASSAGE;
+            inputs[i].text = chunks[first + i].text;
+            inputs[i].len = strlen(chunks[first + i].text);
+        }
+        vectors = arena_alloc(arena, EMBED_AT_ONCE * sizeof *vectors);
+        ok = ok && corpus_embed(vectors, arena, corpus, ROLE_TEXT,
+                                c->spaces.names.of[ITEM_CHUNK].name, inputs, n_now, err);
+        for (int i = 0; i < n_now && ok; i++)
+            ok = vectors[i].n == 0 ||
+                 (writer_of(&writer, c, ITEM_CHUNK, err) &&
+                  index_writer_add(writer, ITEM_CHUNK, chunks[first + i].ordinal, vectors[i].values,
+                                   vectors[i].n, err));
+        arena_free(arena);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static bool commit(struct carrying *c, struct error *err) {
+    struct store_tx *tx;
+    bool ok = true;
+    for (int i = 0; i < 2 && ok; i++)
+        ok = !c->writers[i] || index_writer_sync(c->writers[i], err);
+    if (!ok || !store_begin(&tx, c->r->corpus->store, err))
+        return false;
+    for (int i = 0; i < 2 && ok; i++)
+        ok = !c->writers[i] || index_writer_commit(c->writers[i], tx, err);
+    if (ok)
+        return store_commit(tx, err);
+    store_rollback(tx);
+    return false;
+}
+
+/* Its vectors into the index here. */
+static bool carry(struct carrying *c, struct error *err) {
+    bool ok = corpus_shared_spaces(&c->spaces, c->arena, c->r->corpus, err);
+    if (ok && !is_theirs(c, ITEM_PAGE) && !c->spaces.numbers[ITEM_CHUNK])
+        return error_set_code(err, ERROR_DEVICE, "no_model",
+                              "no model in use is of the dimension of the Python worker's vectors, "
+                              "and none embeds passages");
+    if (ok && is_theirs(c, ITEM_PAGE))
+        ok = carry_vectors(c, ITEM_PAGE, err);
+    if (ok && is_theirs(c, ITEM_CHUNK))
+        ok = carry_vectors(c, ITEM_CHUNK, err);
+    else if (ok && c->spaces.numbers[ITEM_CHUNK])
+        ok = embed_passages(c, err);
+    ok = ok && commit(c, err);
+    for (int i = 0; i < 2; i++)
+        index_writer_free(c->writers[i]);
+    return ok;
+}
+
+static bool move_one(struct reindex *r, const struct document_row *row, bool carried,
+                     struct error *err) {
+    struct carrying c = {.r = r, .arena = arena_new(0), .doc_id = row->doc_id};
+    struct error why = {0};
+    bool ok = (carried || carry(&c, &why)) && corpus_share(r->corpus, NULL, row->doc_id, &why);
+    arena_free(c.arena);
+    if (!corpus_reindex_goes_on(r, 0, err))
+        return false;
+    lock_take(&r->lock);
+    r->n_done += ok;
+    r->n_failed += !ok;
+    r->n_pages += ok ? row->n_pages : 0;
+    lock_drop(&r->lock);
+    if (!ok) {
+        r->last = why;
+        log_warn("%s cannot be brought over: %s", row->filename, why.text);
+    }
+    return true;
+}
+
+typedef bool (*older_visitor)(struct reindex *r, const struct document_row *row, bool carried,
+                              struct error *err);
+
+/* Every document here that came from there; carried: its vectors are in the index already. */
+static bool visit_all(int64_t *n, struct reindex *r, struct corpus *corpus, older_visitor visit,
+                      struct error *err) {
+    struct store_list_query query = {.sort = SORT_OLDEST, .limit = LIST};
+    int64_t total = 1;
+    bool ok = true;
+    *n = 0;
+    for (; ok && query.offset < total; query.offset += LIST) {
+        struct arena *arena = arena_new(0);
+        struct document_row *rows;
+        int n_rows = 0;
+        ok = store_list_documents(&rows, &n_rows, &total, arena, corpus->store, &query, err);
+        for (int i = 0; i < n_rows && ok; i++) {
+            struct shared_row shared;
+            bool found;
+            ok = store_find_shared(&shared, &found, arena, corpus->store, rows[i].doc_id, err);
+            if (!ok || !found || strcmp(shared.origin, OLDER_ORIGIN) != 0)
+                continue;
+            *n += 1;
+            ok = !visit || visit(r, &rows[i], sha256_is_hex(shared.revision), err);
+        }
+        arena_free(arena);
+    }
+    return ok;
+}
+
+bool corpus_older_count(int64_t *n, struct corpus *corpus, struct error *err) {
+    return visit_all(n, NULL, corpus, NULL, err);
+}
+
+bool corpus_older_move(struct reindex *r, struct error *err) {
+    int64_t n;
+    return visit_all(&n, r, r->corpus, move_one, err);
+}

@@ -1,0 +1,27 @@
+/* corpus, inside: documents of the Python worker, in collections that it made (chroma/legacy.h). */
+#ifndef DOCUSEARCH_CORPUS_OLDER_H
+#define DOCUSEARCH_CORPUS_OLDER_H
+
+#include "chroma/legacy.h"
+#include "corpus/reindex.h"
+#include "corpus/shared.h"
+
+#define OLDER_ORIGIN "python-worker" /* of such documents here, and of those brought over */
+
+/* Takes in what is not here yet: rows and passages, which searches then find where they stand. The
+ * thread's. */
+bool corpus_older_look(struct shared *shared, struct error *err);
+/* As corpus_shared_search, of those alone; nothing where the model in use is not of their vectors'
+ * dimension. */
+bool corpus_older_search(struct index_hit **out, int *n, struct arena *arena, struct corpus *corpus,
+                         const struct chroma_query *query, struct error *err);
+bool corpus_older_fit(struct index_fit *out, bool *found, struct arena *arena,
+                      struct corpus *corpus, const char *doc_id, enum item_kind kind, int item,
+                      const float *query, int n_query, struct error *err);
+/* Their vectors into the index here, where they are of the models in use; passages that are not are
+ * embedded anew. Then into collections of ours, as every document's. */
+bool corpus_older_move(struct reindex *r, struct error *err);
+/* How many there are, for a run's total. */
+bool corpus_older_count(int64_t *n, struct corpus *corpus, struct error *err);
+
+#endif
