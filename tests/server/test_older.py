@@ -1,0 +1,94 @@
+"""A worker that takes the Python worker's place: collections that the Python client wrote in the old
+layout are searched where they stand, live beside new documents, and are brought over when asked
+for."""
+
+import pytest
+
+pytest.importorskip("numpy", reason="numpy makes the Python worker's vectors")
+
+import numpy  # noqa: E402
+
+from test_embedding_pipeline import (health, models, pages_of, search, serve, text_of,  # noqa: E402,F401
+                                     vectors)
+from test_shared import (PAGES, PASSAGES, everywhere, known, settled, store, until,  # noqa: E402,F401
+                         worker)
+
+QUERY = "a lantern in the harbor"
+
+
+@pytest.fixture
+def older(chroma):
+    """Documents in collections that the Python client made."""
+    pytest.importorskip("chromadb", reason="the Python worker's client")
+    from legacy_collections import Collections, Document, some_vectors
+    generator = numpy.random.default_rng(20251007)
+    collections = Collections(chroma.port)
+    documents = []
+    for i, age in enumerate("ab"):
+        documents.append(Document(
+            f"older{i}.pdf", age=age,
+            pages={page: some_vectors(generator, 1031) for page in range(1, 3 + i)},
+            chunks={k: (f"{text_of(f'older{i}c{k}')} apricot{i}k{k}", k + 1,
+                        some_vectors(generator, 30)) for k in range(2)}))
+        collections.add(documents[-1])
+    return documents
+
+
+def expected(server, documents):
+    """(document, page) -> MaxSim over the vectors that were written, best first."""
+    question = vectors(server, "visual", [QUERY], "query")[0]
+    from legacy_collections import maxsim
+    scores = {(document.doc_id, page): maxsim(question, rows)
+              for document in documents for page, rows in document.pages.items()}
+    return dict(sorted(scores.items(), key=lambda one: -one[1]))
+
+
+def check_scores(server, documents, tolerance):
+    results = search(server, QUERY, "visual", 100)["results"]
+    ids = {document.doc_id for document in documents}
+    found = {(hit["doc_id"], hit["page_num"]): hit["score"] for hit in results
+             if hit["doc_id"] in ids}
+    wanted = expected(server, documents)
+    assert found == pytest.approx(wanted, abs=tolerance)
+    return list(found) == list(wanted)
+
+
+def test_searched_where_they_stand_then_brought_over(worker, chroma, older):  # noqa: F811
+    server = worker("first")
+    until(lambda: len(known(server)) == 2, what="the older documents")
+    listed = known(server)
+    for i, document in enumerate(older):
+        entry = listed[document.doc_id]
+        assert (entry["filename"], entry["page_count"], entry["worker"]) == \
+            (f"older{i}.pdf", 2 + i, "python-worker")
+        words = search(server, f"apricot{i}k1", "lexical")["results"]
+        assert [(hit["doc_id"], hit["page_num"]) for hit in words] == [(document.doc_id, 2)]
+    assert check_scores(server, older, 1e-3)
+    # Beside them new ones, in the same collection of pages, which its older readers go on reading.
+    _, new = server.read(pages_of("new", 2), "new.txt")
+    settled(server)
+    assert everywhere(server, new["doc_id"], text_of("newx0"))
+    rows = chroma.rows(PAGES)
+    assert len(rows) == 5 + 2 and f"{older[0].their_id}-page001" in rows
+    assert check_scores(server, older, 1e-3)
+    heat = server.get(f"/documents/{older[0].doc_id}/pages/1/explain", query=QUERY)
+    assert heat.status == 200, heat.body
+    # Brought over: in collections of ours, where another worker finds them too.
+    assert server.request("POST", "/reindex", {"mode": "store"}).status == 202
+    state = until(lambda: (lambda s: s["state"] != "running" and s)(server.get("/reindex").json))
+    assert (state["outcome"], state["documents_done"]) == ("completed", 3), state
+    tokens = chroma.metadata(f"{PAGES}-tokens")
+    assert {row["doc_id"] for row in tokens.values()} == \
+        {new["doc_id"], *(document.doc_id for document in older)}
+    assert check_scores(server, older, 2e-2)
+    second = worker("second")
+    until(lambda: set(known(second)) == set(known(server)), what="all documents")
+    for document in older:
+        assert everywhere(second, document.doc_id, document.chunks[0][0])
+    assert check_scores(second, older, 2e-2)
+    # Removed here, they do not come back from where they stand.
+    assert server.request("DELETE", f"/documents/{older[1].doc_id}").status == 200
+    settled(server)
+    until(lambda: older[1].doc_id not in known(second), what="the removal")
+    assert older[1].doc_id not in [hit["doc_id"] for hit in
+                                   search(second, QUERY, "visual", 100)["results"]]
