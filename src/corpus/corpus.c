@@ -19,10 +19,11 @@ bool corpus_start(struct corpus *corpus, struct error *err) {
     corpus_watch_damage(corpus);
     return index_start(corpus->index, err) && corpus_models_start(corpus, err) &&
            queue_start(corpus->queue, err) && corpus_reindex_start(corpus, err) &&
-           corpus_shared_start(corpus, err);
+           corpus_uploads_start(corpus, err) && corpus_shared_start(corpus, err);
 }
 
 void corpus_stop(struct corpus *corpus) {
+    corpus_uploads_stop(corpus);
     corpus_import_stop(corpus);
     corpus_reindex_stop(corpus);
     corpus_shared_stop(corpus);
@@ -36,6 +37,7 @@ void corpus_close(struct corpus *corpus) {
     if (!corpus)
         return;
     corpus_stop(corpus);
+    corpus_uploads_close(corpus);
     index_close(corpus->index); /* first: it tells of damage, and has the device's threads */
     corpus_reindex_close(corpus);
     corpus_import_close(corpus);

@@ -37,6 +37,7 @@ struct corpus {
     } covers[CORPUS_ROLES];
 
     struct reindex *reindex;
+    struct uploads *uploads; /* watch.c; NULL until corpus_start */
     struct import *import; /* export.h */
     struct shared *shared; /* shared.h; NULL: CHROMA_HOST is not set */
     atomic_bool started, stopping;
@@ -104,6 +105,15 @@ void corpus_reindex_close(struct corpus *corpus); /* half opened is fine */
 void corpus_import_open(struct corpus *corpus);
 void corpus_import_stop(struct corpus *corpus);
 void corpus_import_close(struct corpus *corpus); /* half opened is fine */
+
+/* ---- watch.c ---- */
+
+bool corpus_uploads_start(struct corpus *corpus, struct error *err); /* its thread */
+void corpus_uploads_stop(struct corpus *corpus);
+void corpus_uploads_close(struct corpus *corpus); /* never started is fine */
+/* The file at the real path was taken with this state; any thread. */
+struct stat;
+void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct stat *st);
 
 /* ---- damage.c ---- */
 

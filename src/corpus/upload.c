@@ -280,17 +280,15 @@ bool corpus_path_allowed(const char *path, const struct settings *settings) {
     return false;
 }
 
-static bool open_regular(int *fd, int64_t *size_bytes, const char *path, struct error *err) {
+static bool open_regular(int *fd, struct stat *st, const char *path, struct error *err) {
     /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (*fd < 0)
         return error_set_errno(err, errno, "%s", path);
-    struct stat st;
-    if (fstat(*fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+    if (fstat(*fd, st) != 0 || !S_ISREG(st->st_mode)) {
         close(*fd);
         return error_set(err, ERROR_INPUT, "%s is not a file", path);
     }
-    *size_bytes = st.st_size;
     return true;
 }
 
@@ -314,7 +312,7 @@ bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
     char old_id[SHA256_HEX + 1];
     bool had_old;
     int fd = -1;
-    int64_t size_bytes = 0;
+    struct stat st;
     /* Outside the roots nobody learns whether a path is there. */
     bool resolved = corpus_real_path(real, path);
     if (confined && (!resolved || !corpus_path_allowed(real, corpus->settings)))
@@ -323,11 +321,11 @@ bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
     if (!resolved)
         return error_set_errno(err, ENOENT, "%s", path);
     if (!store_find_source(old_id, &had_old, corpus->store, real, err) ||
-        !open_regular(&fd, &size_bytes, real, err))
+        !open_regular(&fd, &st, real, err))
         return false;
     struct corpus_upload *upload;
     bool ok = corpus_upload_open(&upload, corpus, filename ? filename : path_name(path), real,
-                                 size_bytes, err);
+                                 st.st_size, err);
     if (ok) {
         ok = copy_in(upload, fd, real, err);
         if (ok)
@@ -340,5 +338,7 @@ bool corpus_add_path(struct added *out, struct corpus *corpus, const char *path,
     struct removed removed;
     if (ok && had_old && strcmp(old_id, out->doc_id) != 0)
         ok = corpus_drop_source(&removed, corpus, old_id, real, err);
+    if (ok)
+        corpus_uploads_taken(corpus, real, &st);
     return ok;
 }

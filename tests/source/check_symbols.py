@@ -15,8 +15,8 @@ SKIPPED = 77
 
 # The first word of a name: the module's own, and those of the things it holds.
 PREFIXES = {
-    "base": "arena buf cond cpu dir disk error fault fd file lock log mem metric path settings sha256 "
-            "text thread time utf8",
+    "base": "arena buf cond cpu dir disk error fault fd file lock log mem metric notify path settings "
+            "sha256 text thread time utf8",
     "sandbox": "sandbox filter landlock",
     "http": "http watch",
     "doc": "doc",
@@ -30,7 +30,7 @@ PREFIXES = {
     "index": "index item live part pooling rotate search segment shape slot space view",
     "queue": "queue",
     "chroma": "chroma legacy",
-    "corpus": "corpus model",
+    "corpus": "corpus model upload uploads",
     "api": "api call document events handle heatmap job json route routes security upload web",
     "app": "check choose command failed hook is json print service session take terminal usage",
 }
