@@ -45,10 +45,10 @@ class Reader:
             return said
         return numpy.fromfile(path, dtype="<f4").reshape(said["n"], DIM)
 
-    def search(self, kind, question, limit=1000, exact=True, odd=False, doc_ids=()):
+    def search(self, kind, question, limit=1000, exact=True, odd=False, doc_ids=(), threads=0):
         path = self.folder / "question"
         path.write_bytes(numpy.asarray(question, dtype="<f4").tobytes())
-        said = self.ask("search", kind, limit, "exact" if exact else "quick",
+        said = self.ask(*["together", threads] * bool(threads), "search", kind, limit, "exact" if exact else "quick",
                         "odd" if odd else "all", path, len(doc_ids), *doc_ids)
         assert "hits" in said, said
         return said
@@ -263,6 +263,17 @@ def test_order_is_that_of_maxsim(reader, collections, kind):
         some = documents[3:5]
         check(reader.search(kind, question, doc_ids=[one.doc_id for one in some] + ["ab" * 32])
               ["hits"], expected(some, kind, question))
+
+
+def test_threads_agree(reader, collections):
+    documents = some_documents(15, 10)
+    for one in documents:
+        collections.add(one)
+    question = some_vectors(numpy.random.default_rng(16), 8)
+    assert reader.ask("facts")["pages"] == 30  # the server is known to be up
+    said = reader.search("page", question, threads=8)
+    assert said["alike"] == 8
+    check(said["hits"], expected(documents, "page", question))
 
 
 def test_questions_are_checked(reader, collections):

@@ -6,6 +6,7 @@
  *   item ID KIND ITEM FILE                    its vectors into a file
  *   search KIND LIMIT quick|exact all|odd FILE N_IDS ID…   question vectors from a file; odd: items
  *                                             with odd numbers alone may be found
+ *   together N search …                       the same search by N threads; what they agree on
  *
  * each with a line of JSON: {"error", "code"} or an object of its own. */
 #include <setjmp.h>
@@ -267,14 +268,15 @@ static enum item_kind next_kind(char **rest) {
     return strcmp(next(rest), "page") == 0 ? ITEM_PAGE : ITEM_CHUNK;
 }
 
-static bool search(json_t **out, struct chroma_legacy *legacy, struct arena *arena, char **rest) {
+static bool search(json_t **out, struct chroma_legacy *legacy, struct arena *arena, char **rest,
+                   struct error *why) {
     enum { MOST_IDS = 64 };
     struct chroma_query query = {.kind = next_kind(rest), .limit = atoi(next(rest))};
     query.exact = strcmp(next(rest), "exact") == 0;
     query.allow = strcmp(next(rest), "odd") == 0 ? odd_alone : NULL;
     char *data;
     size_t len;
-    if (!file_read(&data, &len, next(rest), 1 << 24, &err))
+    if (!file_read(&data, &len, next(rest), 1 << 24, why))
         return false;
     query.vectors = (const float *)(void *)data;
     query.n_vectors = (int)(len / sizeof(float) / DIM);
@@ -286,7 +288,7 @@ static bool search(json_t **out, struct chroma_legacy *legacy, struct arena *are
     struct index_hit *hits;
     struct index_effort effort;
     int n;
-    bool ok = chroma_legacy_search(&hits, &n, &effort, arena, legacy, &query, &err);
+    bool ok = chroma_legacy_search(&hits, &n, &effort, arena, legacy, &query, why);
     mem_free(data);
     if (!ok)
         return false;
@@ -296,6 +298,56 @@ static bool search(json_t **out, struct chroma_legacy *legacy, struct arena *are
                               json_pack("[s,i,f]", hits[i].doc_id, hits[i].item, hits[i].score));
     *out = json_pack("{s:o,s:I,s:I,s:f}", "hits", list, "scanned", (json_int_t)effort.n_scanned,
                      "scored", (json_int_t)effort.n_full, "ms", effort.full_ms);
+    return true;
+}
+
+/* ---- several at once ---- */
+
+struct asker {
+    struct chroma_legacy *legacy;
+    const char *words;
+    json_t *said;
+    struct thread *thread;
+};
+
+static void ask_some(void *arg) {
+    struct asker *asker = arg;
+    for (int i = 0; i < 3; i++) {
+        struct arena *arena = arena_new(0);
+        char *words = arena_strdup(arena, asker->words), *rest = NULL;
+        strtok_r(words, " \n", &rest);
+        json_t *said = NULL;
+        struct error why;
+        if (!search(&said, asker->legacy, arena, &rest, &why))
+            said = json_pack("{s:s}", "error", why.text);
+        json_decref(asker->said);
+        asker->said = said;
+        arena_free(arena);
+    }
+}
+
+static bool together(json_t **out, struct chroma_legacy *legacy, char **rest) {
+    enum { MOST = 32 };
+    struct asker askers[MOST] = {0};
+    int n = atoi(next(rest)), n_alike = 0;
+    n = n < MOST ? n : MOST;
+    for (int i = 0; i < n; i++) {
+        askers[i] = (struct asker){.legacy = legacy, .words = *rest};
+        if (!thread_start(&askers[i].thread, "asker", ask_some, &askers[i], &err))
+            return false;
+    }
+    for (int i = 0; i < n; i++)
+        thread_join(askers[i].thread);
+    for (int i = 0; i < n; i++) {
+        if (json_object_get(askers[i].said, "error"))
+            fprintf(stderr, "%s\n", json_string_value(json_object_get(askers[i].said, "error")));
+        n_alike += json_equal(json_object_get(askers[i].said, "hits"),
+                              json_object_get(askers[0].said, "hits"));
+        if (i > 0)
+            json_decref(askers[i].said);
+    }
+    json_object_set_new(askers[0].said, "alike", json_integer(n_alike));
+    *out = askers[0].said;
     return true;
 }
 
@@ -365,7 +417,9 @@ static bool answer(json_t **out, struct chroma_legacy *legacy, struct arena *are
     if (strcmp(verb, "item") == 0)
         return item(out, legacy, arena, &rest);
     if (strcmp(verb, "search") == 0)
-        return search(out, legacy, arena, &rest);
+        return search(out, legacy, arena, &rest, &err);
+    if (strcmp(verb, "together") == 0)
+        return together(out, legacy, &rest);
     if (strcmp(verb, "items") == 0) {
         const char *id = next(&rest);
         int *numbers, n;
