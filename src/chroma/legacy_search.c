@@ -2,7 +2,7 @@
  *
  * Invariants:
  *  1. Scores are exact: MaxSim of all question vectors over all of an item's. What is not exact is
- *     which items are scored, and that only of more than MOST_SCORED.
+ *     which items are scored, and that only of more than ALL_SCORED.
  *  2. Items that may not be found cost nothing: they are left out before any is read.
  *  3. Vectors are kept, at most KEPT_BYTES of them, by the collection's UUID and the row's id:
  * their worker wrote a row once, under an id that it never used again. */
@@ -14,8 +14,9 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_SCORED 400
-#define FIRST_NEAREST 200 /* rows that are asked for a question vector, at first */
+#define ALL_SCORED 400     /* items: not more than are kept; reading one takes some 10 ms */
+#define NEAREST_SCORED 200 /* of more */
+#define FIRST_NEAREST 200  /* rows that are asked for a question vector, at first */
 #define MOST_NEAREST 20000
 #define ROWS_AT_ONCE 4096 /* that are judged */
 #define KEPT_BYTES ((size_t)256 << 20)
@@ -433,7 +434,8 @@ static bool answer(struct search *search, int *n, struct index_effort *effort, s
     const struct chroma_query *query = search->query;
     size_t n_all = (size_t)search->listing->n_rows[query->kind];
     double began = now_ms();
-    int most = query->limit > MOST_SCORED / 2 ? 2 * query->limit : MOST_SCORED;
+    int limit = query->limit < (int)n_all ? query->limit : (int)n_all;
+    int most = limit > NEAREST_SCORED / 2 ? 2 * limit : NEAREST_SCORED;
     search->rows = arena_try(search->arena, n_all + 1, sizeof *search->rows);
     if (!search->rows)
         return error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory to search");
@@ -441,7 +443,8 @@ static bool answer(struct search *search, int *n, struct index_effort *effort, s
     if (!judge_rows(search, err))
         return false;
     effort->n_scanned = search->n_rows;
-    if (!query->exact && search->n_rows > most && !choose_nearest(search, most, err))
+    bool few = search->n_rows <= ALL_SCORED || search->n_rows <= most;
+    if (!query->exact && !few && !choose_nearest(search, most, err))
         return false;
     effort->scan_ms = now_ms() - began;
     began = now_ms();
