@@ -1,6 +1,7 @@
 /* Why a page: places out of a map of patches, and words' maps out of an item's vectors, over a
  * store, an index and a model that are this program's own. */
 #include "corpus/explain.h"
+#include "corpus/shared.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -131,6 +132,15 @@ bool index_fit(struct index_fit *out, struct arena *into, struct index *index, i
         }
     }
     return true;
+}
+
+/* What another worker has of page 2 is as page 1. */
+bool corpus_shared_fit(struct index_fit *out, struct arena *into, struct corpus *sharing,
+                       const char *doc_id, enum item_kind kind, int item, const float *query,
+                       int n_query, struct error *err) {
+    assert_non_null(sharing->shared);
+    assert_int_equal(item, 2);
+    return index_fit(out, into, NULL, 7, doc_id, kind, 1, query, n_query, err);
 }
 
 /* ---- the fixture ---------------------------------------------------------------------------- */
@@ -289,6 +299,18 @@ static void refused(enum error_kind kind, const char *code, const char *doc_id, 
     assert_string_equal(err.code, code);
 }
 
+static void test_what_another_worker_has(void **state) {
+    struct explanation here, there;
+    struct error err;
+    (void)state;
+    assert_true(corpus_explain(&here, arena, &corpus, "doc", 1, "ab", &err));
+    corpus.shared = (struct shared *)&corpus; /* not looked into */
+    assert_true(corpus_explain(&there, arena, &corpus, "doc", 2, "ab", &err));
+    corpus.shared = NULL;
+    assert_int_equal(here.n_words, there.n_words);
+    assert_memory_equal(here.similarities, there.similarities, W * H * sizeof(float));
+}
+
 static void test_errors(void **state) {
     struct explanation out;
     (void)state;
@@ -355,6 +377,7 @@ int main(void) {
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_questions_are_kept),
+        cmocka_unit_test(test_what_another_worker_has),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_results),
     };
