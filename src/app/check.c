@@ -1,141 +1,56 @@
-/* check: device, sandbox, converters, disk, port: what is there, what is not, what to do. */
-#include "app/internal.h"
+/* check: what is there, what is not, what to do. Each thing that was ever in somebody's way has its
+ * finding, and what is wrong comes with advice. */
+#include "app/check.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-enum verdict { VERDICT_OK, VERDICT_NOTE, VERDICT_WRONG };
-
-struct checking {
-    json_t *findings;
-    bool wrong;
-    struct store *store; /* while the index tells of damage */
-    struct lock lock;    /* LOCK_CORPUS, over the findings then */
-    int n_damaged;
-};
-
-static void finding(struct checking *c, enum verdict verdict, const char *what, const char *fact,
-                    const char *advice) {
+void check_finding(struct checking *c, enum verdict verdict, const char *what, const char *fact,
+                   const char *advice) {
     static const char *const words[] = {"ok", "note", "wrong"};
+    struct arena *arena = arena_new(0); /* paths may hold anything */
     c->wrong = c->wrong || verdict == VERDICT_WRONG;
     json_t *json = json_pack("{s:s, s:s, s:s}", "verdict", words[verdict], "what", what, "fact",
-                             fact);
+                             utf8_clean(arena, fact, strlen(fact)));
     if (*advice)
-        json_object_set_new(json, "advice", json_string(advice));
+        json_object_set_new(json, "advice", json_string(utf8_clean(arena, advice, strlen(advice))));
     json_array_append_new(c->findings, json);
+    arena_free(arena);
 }
 
-/* One line a device that this program knows, and what the one in use computes with. */
-static void check_device(struct checking *c, const json_t *health) {
-    const json_t *device = json_object_get(health, "device");
-    const char *asked = json_text(device, "requested"), *used = json_text(device, "used");
-    bool as_asked = strcmp(asked, "auto") == 0 || strcmp(asked, used) == 0;
-    char fact_asked[96];
-    snprintf(fact_asked, sizeof fact_asked, as_asked ? "%s" : "%s, in place of %s", used, asked);
-    finding(c, as_asked ? VERDICT_OK : VERDICT_WRONG, "device", fact_asked,
-            as_asked ? "" : "the device asked for is not available here: set DEVICE=auto");
-    struct device_kind kinds[8];
-    int n = device_kinds(kinds);
-    for (int i = 0; i < n; i++) {
-        char what[32];
-        snprintf(what, sizeof what, "device %s", kinds[i].name);
-        finding(c, kinds[i].present ? VERDICT_OK : VERDICT_NOTE, what,
-                kinds[i].present ? "present"
-                : kinds[i].built ? "not present"
-                                 : "not built in",
-                kinds[i].built ? kinds[i].reason : "");
-    }
-    char fact[320];
-    snprintf(fact, sizeof fact, "%s; %s; %lld threads", json_text(device, "kernels"),
-             json_text(device, "processor"), (long long)json_number(device, "threads"));
-    finding(c, VERDICT_OK, "kernels", fact, "");
+void check_say(struct checking *c, enum verdict verdict, const char *what, const char *advice,
+               const char *format, ...) {
+    char fact[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(fact, sizeof fact, format, args);
+    va_end(args);
+    check_finding(c, verdict, what, fact, advice);
 }
 
-/* What MODEL_PRECISION comes to on the device in use. */
-static void check_precision(struct checking *c, const json_t *health,
-                            const struct settings *settings) {
-    struct device *device;
-    struct error err;
-    enum precision asked = PRECISION_AUTO;
-    char fact[64];
-    if (!device_open(&device, json_text(json_object_get(health, "device"), "used"), 1, &err)) {
-        finding(c, VERDICT_WRONG, "precision", err.text, "");
-        return;
-    }
-    bool ok = precision_parse(&asked, settings->model_precision, &err) &&
-              device_check_precision(device, asked, &err);
-    if (asked == PRECISION_AUTO)
-        snprintf(fact, sizeof fact, "auto: %s", precision_name(device_best_precision(device)));
-    else
-        snprintf(fact, sizeof fact, "%s", settings->model_precision);
-    finding(c, ok ? VERDICT_OK : VERDICT_WRONG, "precision", fact, ok ? "" : err.text);
-    device_close(device);
-}
-
-static void check_sandbox(struct checking *c, const json_t *health) {
-    const json_t *sandbox = json_object_get(health, "sandbox");
+static void check_sandbox(struct checking *c) {
+    const json_t *sandbox = json_object_get(c->health, "sandbox");
     bool passed = json_is_true(json_object_get(sandbox, "self_test_passed"));
     const char *detail = json_text(sandbox, "detail");
-    finding(c, passed ? VERDICT_OK : VERDICT_WRONG, "sandbox", json_text(sandbox, "level"),
-            passed ? detail
-                   : "readers are not fully jailed on this system: see the sandbox detail");
+    check_finding(c, passed ? VERDICT_OK : VERDICT_WRONG, "sandbox", json_text(sandbox, "level"),
+                  passed ? detail
+                         : "readers are not fully jailed on this system: see the sandbox detail");
 }
 
-static void check_converters(struct checking *c, const json_t *health) {
-    const json_t *converters = json_object_get(health, "converters");
-    const char *office = json_text(converters, "office"), *ocr = json_text(health, "ocr");
-    finding(c, *office ? VERDICT_OK : VERDICT_WRONG, "office", *office ? office : "none",
-            *office
-                ? ""
+static void check_converters(struct checking *c) {
+    const json_t *converters = json_object_get(c->health, "converters");
+    const char *office = json_text(converters, "office"), *ocr = json_text(c->health, "ocr");
+    check_finding(
+        c, *office ? VERDICT_OK : VERDICT_WRONG, "office", *office ? office : "none",
+        *office ? ""
                 : "install LibreOffice (writer, calc, impress): without it Office files have no "
                   "pictures, and the older formats are not read");
     bool all = *ocr && !strstr(ocr, ", no data for ");
-    finding(c, all ? VERDICT_OK : VERDICT_WRONG, "ocr", *ocr ? ocr : "none",
-            all    ? ""
-            : *ocr ? "install Tesseract's data for the languages that OCR_LANGUAGES names"
-                   : "install Tesseract's language data: without it scans are not read");
-}
-
-static void finding_model(struct checking *c, const char *kind, const char *name, const char *state,
-                          const char *why) {
-    enum verdict verdict = strcmp(state, "ready") == 0 || strcmp(state, "installed") == 0
-                               ? VERDICT_OK
-                           : strcmp(state, "failed") == 0 ? VERDICT_WRONG
-                                                          : VERDICT_NOTE;
-    char what[32], fact[300], advice[400];
-    snprintf(what, sizeof what, "%s model", kind);
-    snprintf(fact, sizeof fact, "%s%s%s", name, *name ? ": " : "", state);
-    snprintf(advice, sizeof advice, "%s", why);
-    if (strcmp(state, "not_installed") == 0)
-        snprintf(advice, sizeof advice, "%s%sget it with `docusearch pull %s`", why,
-                 *why ? "; " : "", name);
-    finding(c, verdict, what, fact, advice);
-}
-
-/* A running server says how its models are; without one, what lies on the disk is looked at. */
-static void check_models(struct checking *c, const json_t *health, const struct session *session) {
-    const struct settings *settings = session->settings;
-    struct arena *arena = arena_new(0);
-    size_t i;
-    json_t *model;
-    json_array_foreach(json_object_get(health, "models"), i, model) {
-        const char *kind = json_text(model, "kind"), *name = json_text(model, "name");
-        const char *state = json_text(model, "state"), *why = json_text(model, "reason");
-        if (!session->client && strcmp(state, "off") != 0) {
-            struct model_place place;
-            bool visual = strcmp(kind, "visual") == 0 ||
-                          strcmp(settings->text_model, "visual") == 0;
-            name = visual ? settings->model_name : settings->text_model;
-            model_locate(&place, arena, settings, name);
-            state = place.installed ? "installed" : place.origin[0] ? "failed" : "not_installed";
-            why = place.installed                               ? place.folder
-                  : strcmp(place.problem, "not installed") == 0 ? ""
-                                                                : place.problem;
-        }
-        finding_model(c, kind, name, state, why);
-    }
-    arena_free(arena);
+    check_finding(c, all ? VERDICT_OK : VERDICT_WRONG, "ocr", *ocr ? ocr : "none",
+                  all    ? ""
+                  : *ocr ? "install Tesseract's data for the languages that OCR_LANGUAGES names"
+                         : "install Tesseract's language data: without it scans are not read");
 }
 
 /* ---- vectors -------------------------------------------------------------------------------- */
@@ -158,7 +73,8 @@ static void tell_damage(void *ctx, const struct index_damage *damage) {
              damage->file ? damage->file : "");
     lock_take(&c->lock);
     if (c->n_damaged++ < DAMAGES_MAX)
-        finding(c, VERDICT_WRONG, "damaged", fact, "a running server embeds the document again");
+        check_finding(c, VERDICT_WRONG, "damaged", fact,
+                      "a running server embeds the document again");
     lock_drop(&c->lock);
     arena_free(arena);
 }
@@ -173,15 +89,17 @@ static void check_codes(struct checking *c, struct corpus *corpus) {
     bool ok = index_check(&n_items, &n_damaged, corpus_index(corpus), &err);
     snprintf(fact, sizeof fact, "%lld pages and passages checked, %d damaged",
              ok ? (long long)n_items : 0LL, c->n_damaged);
-    finding(c, ok && c->n_damaged == 0 ? VERDICT_OK : VERDICT_WRONG, "vectors",
-            ok ? fact : err.text, "");
+    check_finding(c, ok && c->n_damaged == 0 ? VERDICT_OK : VERDICT_WRONG, "vectors",
+                  ok ? fact : err.text,
+                  ok && c->n_damaged == 0 ? "" : "a running server embeds them again");
 }
 
 /* What a page or passage takes, and, of a running server, what it has checked so far. */
-static void check_spaces(struct checking *c, const json_t *health, const struct session *session) {
+static void check_spaces(struct checking *c) {
+    const struct session *session = &c->session;
     size_t i;
     json_t *space;
-    json_array_foreach(json_object_get(health, "vector_spaces"), i, space) {
+    json_array_foreach(json_object_get(c->health, "vector_spaces"), i, space) {
         const json_t *bytes = json_object_get(space, "bytes_per_item");
         long long n = (long long)json_number(space, "items");
         long long n_damaged = (long long)json_number(space, "damaged");
@@ -195,50 +113,14 @@ static void check_spaces(struct checking *c, const json_t *health, const struct 
                  (long long)json_number(bytes, "scan"), (long long)json_number(bytes, "pooled"),
                  (long long)json_number(bytes, "full"), more);
         bool wrong = session->client && n_damaged > 0;
-        finding(c, wrong ? VERDICT_NOTE : VERDICT_OK, "vector space", fact,
-                wrong ? "their documents, named in the server's log, are embedded again if their "
-                        "model is there"
-                      : "");
+        check_finding(
+            c, wrong ? VERDICT_NOTE : VERDICT_OK, "vector space", fact,
+            wrong ? "their documents, named in the server's log, are embedded again if their "
+                    "model is there"
+                  : "");
     }
     if (session->corpus)
         check_codes(c, session->corpus);
-}
-
-static void check_disk(struct checking *c, const struct settings *settings) {
-    int64_t bytes;
-    struct error err;
-    char fact[64];
-    if (!disk_free_bytes(&bytes, settings->data_dir, &err)) {
-        finding(c, VERDICT_WRONG, "disk", err.text, "make the data folder readable and writable");
-        return;
-    }
-    snprintf(fact, sizeof fact, "%.1f GiB free", (double)bytes / (1 << 30));
-    bool enough = bytes > (int64_t)1 << 30;
-    finding(c, enough ? VERDICT_OK : VERDICT_WRONG, "disk", fact,
-            enough ? "" : "uploads are refused below 256 MiB: make room or move DATA_DIR");
-    if (access(settings->data_dir, R_OK | W_OK | X_OK) != 0)
-        finding(c, VERDICT_WRONG, "data folder", strerror(errno),
-                "make the data folder readable and writable");
-    else
-        finding(c, VERDICT_OK, "data folder", settings->data_dir, "");
-}
-
-/* Listens for a moment where the server would. */
-static void check_port(struct checking *c, const struct session *session) {
-    const struct settings *settings = session->settings;
-    if (session->client) {
-        finding(c, VERDICT_OK, "server", session->url, "");
-        return;
-    }
-    char fact[128];
-    snprintf(fact, sizeof fact, "%s port %d", settings->worker_host, settings->worker_port);
-    struct error err;
-    if (!api_start(session->api, &err)) {
-        finding(c, VERDICT_WRONG, "port", fact, err.text);
-        return;
-    }
-    api_stop(session->api);
-    finding(c, VERDICT_OK, "port", fact, "");
 }
 
 static void print_findings(const json_t *findings) {
@@ -252,33 +134,39 @@ static void print_findings(const json_t *findings) {
     }
 }
 
+/* Why the folder could not be opened: what else is wrong is told all the same. */
+static void tell_unopened(struct checking *c, const struct error *err) {
+    bool device = err->kind == ERROR_DEVICE;
+    check_finding(c, VERDICT_WRONG, device ? "device" : "data folder", err->text,
+                  device ? "set DEVICE=auto, or DEVICE_STRICT=0 to go on with the processor"
+                         : "correct what it says: without the data folder nothing runs");
+}
+
 int command_check(const struct command *self, int argc, char **argv, struct settings *settings) {
     bool json = take_flag(&argc, argv, "--json");
     if (!check_arguments(self, &argc, argv, 0, 0))
         return EXIT_USAGE;
-    struct checking c = {.findings = json_array()};
+    struct checking c = {.settings = settings, .findings = json_array()};
     lock_init(&c.lock, LOCK_CORPUS);
-    struct session session;
     struct error err;
-    json_t *health = NULL;
-    bool ok = session_open(&session, settings, &err) &&
-              session_call(&health, &session, "GET", "/health", NULL, &err);
+    bool ok = session_open(&c.session, settings, &err) &&
+              session_call(&c.health, &c.session, "GET", "/health", NULL, &err);
     if (ok) {
-        check_device(&c, health);
-        check_sandbox(&c, health);
-        check_converters(&c, health);
-        check_precision(&c, health, settings);
-        check_models(&c, health, &session);
-        check_spaces(&c, health, &session);
-        check_disk(&c, settings);
-        check_port(&c, &session);
+        check_device(&c);
+        check_sandbox(&c);
+        check_converters(&c);
+        check_models(&c);
+        check_spaces(&c);
+        check_port(&c);
     } else {
-        finding(&c, VERDICT_WRONG, err.kind == ERROR_DEVICE ? "device" : "data folder", err.text,
-                "");
+        tell_unopened(&c, &err);
     }
-    session_close(&session);
+    check_chroma(&c);
+    check_folders(&c);
+    check_limits(&c);
+    session_close(&c.session);
     lock_fini(&c.lock);
-    json_decref(health);
+    json_decref(c.health);
     if (json) {
         print_json(json_pack("{s:b, s:O}", "ok", !c.wrong, "findings", c.findings));
     } else {
