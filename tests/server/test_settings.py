@@ -457,8 +457,9 @@ def test_order_of_authority(start, tmp_path):
 
 
 def test_secrets_are_masked(start):
-    said = start(API_KEY="sesame").log
-    assert "API_KEY=***" in said and "sesame" not in said
+    said = start(API_KEY="sesame", HF_TOKEN="sesame", CHROMA_TOKEN="sesame").log
+    assert all(f" {name}=*** " in said for name in ("API_KEY", "HF_TOKEN", "CHROMA_TOKEN"))
+    assert "sesame" not in said
 
 
 @pytest.mark.parametrize("settings, word", [
@@ -471,6 +472,9 @@ def test_secrets_are_masked(start):
     ({"INDEX_POOL_FACTOR": "0"}, "INDEX_POOL_FACTOR"), ({"INDEX_CODE_BITS": "3"}, "INDEX_CODE_BITS"),
     ({"INDEX_FULL_VECTORS": "some"}, "INDEX_FULL_VECTORS"),
     ({"SEARCH_RECALL": "0.4"}, "SEARCH_RECALL"),
+    ({"CHROMA_PORT": "0"}, "CHROMA_PORT"), ({"VISUAL_COLLECTION": "my pages"}, "VISUAL_COLLECTION"),
+    ({"TEXT_COLLECTION": "visual_collection"}, "TEXT_COLLECTION"),
+    ({"CHROMA_HOST": "localhost", "INDEX_FULL_VECTORS": "0"}, "INDEX_FULL_VECTORS"),
     ({"DEVICE_STRICT": "perhaps"}, "DEVICE_STRICT"), ({"DATA_DIR": "/proc/nowhere"}, "/proc/nowhere"),
 ])
 def test_wrong_settings_are_named(tmp_path, settings, word):
