@@ -223,6 +223,7 @@ static bool buf_reserve(struct buf *buf, size_t more) {
     if (buf->failed)
         return false;
     size_t max = buf->max ? buf->max : BUF_DEFAULT_MAX;
+    max = max < SIZE_MAX ? max : SIZE_MAX - 1; /* and the NUL behind it */
     if (more > max || buf->len > max - more) {
         buf->failed = true;
         return false;

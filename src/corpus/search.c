@@ -207,9 +207,11 @@ static bool try_vectors(struct hits *out, bool *there, struct searching *s, enum
     if (strcmp(why->code, SHARED_DOWN) == 0)
         return false; /* what others put is not known: a part of the answer would pass for all */
     bool cut = strcmp(why->code, "vectors_cut") == 0;
+    bool other = strcmp(why->code, "other_space") == 0; /* the store's are not of this model */
     if (cut)
         log_error("%s; a restart embeds again what is lost", why->text);
-    return cut || why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY || why->kind == ERROR_LIMIT;
+    return cut || other || why->kind == ERROR_DEVICE || why->kind == ERROR_BUSY ||
+           why->kind == ERROR_LIMIT;
 }
 
 /* ---- results -------------------------------------------------------------------------------- */

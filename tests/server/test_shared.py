@@ -276,3 +276,44 @@ def test_moved_into_chroma_and_back(worker, serve, chroma):  # noqa: F811
     assert {hit[:2]: hit[2] for hit in here["visual"]} == pytest.approx(scores, abs=5e-3)
     assert {hit[:2] for hit in here["text"]} == {hit[:2] for hit in before["text"]}
     assert second.request("POST", "/reindex", {"mode": "store"}).code == "not_shared"
+
+
+# ---- models ------------------------------------------------------------------------------------
+
+
+def test_another_model_is_the_collections_too(serve, chroma, models):  # noqa: F811
+    server = serve(**chroma.settings)
+    ids = [server.read(pages_of(f"model{i}", 2), f"{i}.txt")[1]["doc_id"] for i in range(4)]
+    settled(server)
+    before = chroma.collections()[PASSAGES]
+    assert before["configuration_json"]["hnsw"]["space"] == "cosine"
+    reply = server.request("POST", "/reindex", {"mode": "missing", "model": str(models["colbert"])})
+    assert reply.status == 202, reply.body
+    state = until(lambda: (lambda s: s["state"] != "running" and s)(server.get("/reindex").json))
+    assert state["outcome"] == "completed", state
+    until(lambda: chroma.counts().get(f"{PASSAGES}-tokens"), what="the other model's collections")
+    settled(server)
+    found = search(server, text_of("model1x0"), "text", 100)["results"]
+    assert {hit["doc_id"] for hit in found} == set(ids)
+    assert chroma.collections()[PASSAGES]["dimension"] != before["dimension"]
+    assert not [name for name in chroma.collections() if "aside" in name or "damaged" in name]
+
+
+def test_vectors_of_another_model_are_refused(serve, chroma):  # noqa: F811
+    first = serve(name="first", **chroma.settings)
+    _, document = first.read(pages_of("theirs", 2), "theirs.txt")
+    settled(first)
+    second = serve(name="second", text="colbert", **chroma.settings)
+    facts = until(lambda: (lambda s: s["reason"] and s)(store(second)), what="the refusal")
+    assert facts["reachable"] and "sentence@" in facts["reason"]
+    assert health(second)["status"] == "degraded"
+    # Words are everybody's; what is put here waits, and nothing of theirs is touched.
+    until(lambda: document["doc_id"] in known(second), what="the other's document")
+    words = search(second, text_of("theirsx0"), "lexical")["results"]
+    assert document["doc_id"] in [hit["doc_id"] for hit in words]
+    stages = search(second, text_of("theirsx0"), "hybrid")["stages"]
+    assert "dense" in stages and stages["dense"].get("unavailable")
+    counts = chroma.counts()
+    second.upload(pages_of("ours", 1), "ours.txt")
+    time.sleep(1)
+    assert chroma.counts() == counts
