@@ -1,0 +1,73 @@
+#!/bin/sh
+# Says of ChromaDB, Copyparty and the worker whether they answer. With --json:
+#
+#   {"services":{"chromadb":{"status","url","mode","pid"},"copyparty":{…},"worker":{…}},"all_running"}
+#
+# status: running (it answers), unhealthy (its process is there and does not answer), stopped.
+# mode: native or docker, as start-all.sh started it; external where somebody else did; else null.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/services.sh
+
+json=
+for argument; do
+    case "$argument" in
+    --json) json=yes ;;
+    --help | -h) echo "usage: scripts/status.sh [--json]" && exit 0 ;;
+    *) echo "usage: scripts/status.sh [--json]" >&2 && exit 1 ;;
+    esac
+done
+load_settings
+
+quoted() {
+    printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"]/\\&/g')"
+}
+
+# Whether NAME runs in a container of ours.
+contained() {
+    [ -f "$SERVICES_DIR/compose" ] || return 1
+    case "$1,$(cat "$SERVICES_DIR/compose")" in
+    worker,*native-worker*) return 1 ;;
+    esac
+}
+
+all=true
+members=
+# NAME TITLE URL, and what answers where it runs.
+look() {
+    pid=null
+    mode=null
+    found=stopped
+    if id=$(running "$1"); then
+        pid=$id
+        mode='"native"'
+        found=unhealthy
+    elif contained "$1"; then
+        mode='"docker"'
+    fi
+    name=$1
+    title=$2
+    url=$3
+    shift 3
+    if "$@"; then
+        found=running
+        [ "$mode" != null ] || mode='"external"'
+    else
+        all=false
+        [ $found = unhealthy ] || mode=null
+    fi
+    if [ -z "$json" ]; then
+        note=$(printf '%s' "$mode" | tr -d '"' | sed 's/^null$//')
+        [ "$pid" = null ] || note="$note, pid $pid"
+        printf '%-10s %-10s %s%s\n' "$title" $found "$url" "${note:+ ($note)}"
+    fi
+    members="$members${members:+,}\"$name\":{\"status\":\"$found\",\"url\":$(quoted "$url"),\
+\"mode\":$mode,\"pid\":$pid}"
+}
+
+look chromadb ChromaDB "$chromadb_url" chroma_answers
+look copyparty Copyparty "$copyparty_url" answers "$copyparty_url/"
+look worker Worker "$worker_url" answers "$worker_url/health"
+if [ -n "$json" ]; then
+    printf '{"services":{%s},"all_running":%s}\n' "$members" $all
+fi

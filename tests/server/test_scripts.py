@@ -1,0 +1,420 @@
+"""The scripts that start, stop and look at the whole: ChromaDB, Copyparty and the worker."""
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from conftest import alive
+from programs import free_port, program
+from running import PROGRAM, ROOT, SLOW, environment
+
+SCRIPTS = ("run-worker-native.sh", "start-all.sh", "stop-all.sh", "status.sh", "services.sh")
+
+
+class Project:
+    """A folder with the scripts, as the project's own has them, and an environment."""
+
+    def __init__(self, folder, **settings):
+        self.folder = folder
+        shutil.copytree(ROOT / "scripts", folder / "scripts")
+        shutil.copytree(ROOT / "docker", folder / "docker")
+        (folder / "bin").mkdir()
+        self.ports = {name: str(free_port())
+                      for name in ("CHROMADB_PORT", "COPYPARTY_PORT", "WORKER_PORT")}
+        self.env = {**environment(folder / "data", DOCUSEARCH_BIN=PROGRAM, TEXT_MODEL="none",
+                                  MODEL_NAME="none"), **self.ports, **settings}
+        self.env["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
+
+    def run(self, script, *arguments, seconds=120, **settings):
+        env = {**self.env, **settings}
+        return subprocess.run([str(self.folder / "scripts" / script), *arguments],
+                              env={name: value for name, value in env.items() if value is not None},
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=seconds * SLOW, cwd="/")
+
+    def program(self, name, text):
+        """A program of the test's own, first on PATH."""
+        path = self.folder / "bin" / name
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+        return str(path)
+
+    def status(self):
+        done = self.run("status.sh", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def pid(self, name):
+        return int((self.folder / "services" / f"{name}.pid").read_text().split()[0])
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path / "project")
+    yield project
+    project.run("stop-all.sh", "--force")
+
+
+@pytest.fixture
+def real(project):
+    """The project where ChromaDB and Copyparty are on PATH."""
+    for name in ("chroma", "copyparty"):
+        (project.folder / "bin" / name).symlink_to(program(name))
+    return project
+
+
+def listener():
+    there = socket.socket()
+    there.bind(("127.0.0.1", 0))
+    there.listen()
+    return there, str(there.getsockname()[1])
+
+
+# ---- run-worker-native.sh ---------------------------------------------------------------------------
+
+NATIVE = "run-worker-native.sh"
+
+
+def test_help_is_the_default_and_what_is_unknown_an_error(project):
+    for arguments in ((), ("help",)):
+        done = project.run(NATIVE, *arguments)
+        assert done.returncode == 0
+        assert "scripts/run-worker-native.sh setup|run|check|help" in done.stdout
+    done = project.run(NATIVE, "walk")
+    assert done.returncode == 1 and "setup|run|check|help" in done.stderr and not done.stdout
+
+
+def test_check_tells_of_the_devices_here(project):
+    done = project.run(NATIVE, "check")
+    lines = done.stdout.splitlines()
+    assert lines[0] in ("MPS Available: True", "MPS Available: False")
+    assert lines[1] in ("MPS Built: True", "MPS Built: False")
+    assert ("✓ Metal/MPS is available!" in lines) == (done.returncode == 0)
+    assert (done.returncode == 0) == (lines[0] == "MPS Available: True")
+    assert "Device cpu: present" in lines
+
+
+@pytest.mark.parametrize("fact, available, built", [
+    ("present", True, True), ("not present", False, True), ("not built in", False, False)])
+def test_check_reads_what_the_program_finds(project, fact, available, built):
+    findings = [{"verdict": "ok", "what": "device", "fact": "cpu"},
+                {"fact": fact, "verdict": "note", "what": "device mps", "advice": "a {brace}"},
+                {"verdict": "ok", "what": "device cpu", "fact": "present"}]
+    text = json.dumps({"ok": False, "findings": findings}, indent=2)
+    found = project.program("found", f"cat <<'END'\n{text}\nEND\nexit 1\n")
+    done = project.run(NATIVE, "check", DOCUSEARCH_BIN=found)
+    wanted = [f"MPS Available: {available}", f"MPS Built: {built}"]
+    wanted += ["✓ Metal/MPS is available!"] if available else []
+    assert done.stdout.splitlines() == wanted + ["Device cpu: present"]
+    assert done.returncode == (0 if available else 1)
+
+
+def test_run_takes_the_programs_place_and_the_environment_as_it_is(project):
+    (project.folder / ".env").write_text(
+        "# ours\nDEVICE=cuda\n  export MODEL_NAME=\"of the file\"\nLOG_LEVEL='warn'\r\n\nOTHER=1\n")
+    told = project.program("told", 'echo "$DEVICE|$MODEL_NAME|$LOG_LEVEL|$OTHER|$*|$PPID"\n')
+    done = project.run(NATIVE, "run", "--max-pages", "5", DOCUSEARCH_BIN=told, DEVICE="vulkan",
+                       MODEL_NAME=None)
+    device, model, level, other, arguments, parent = done.stdout.strip().split("|")
+    assert (device, model, level, other) == ("vulkan", "of the file", "warn", "1")
+    assert arguments == "serve --max-pages 5"
+    assert int(parent) == os.getpid()  # no shell stands between
+    assert (project.folder / "data" / "uploads").is_dir()
+
+
+def test_a_line_of_the_file_that_is_none_is_an_error(project):
+    (project.folder / ".env").write_text("DEVICE=cpu\n$(touch x)=1\n")
+    done = project.run(NATIVE, "check")
+    assert done.returncode == 1 and ".env: '$(touch x)=1'" in done.stderr
+    assert not list(project.folder.rglob("x"))
+
+
+def test_run_refuses_without_the_chromadb_that_is_set(project):
+    there, port = listener()
+    there.close()
+    done = project.run(NATIVE, "run", CHROMA_HOST="127.0.0.1", CHROMA_PORT=port)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "Error: ChromaDB not accessible"
+    assert f"http://127.0.0.1:{port}/api/v2/heartbeat" in done.stderr
+    assert "Starting worker" not in done.stderr
+
+
+def test_run_names_a_port_that_is_taken_and_by_whom(project):
+    there, port = listener()
+    with there:
+        done = project.run(NATIVE, "run", WORKER_PORT=port)
+    assert done.returncode == 1
+    assert f"Address already in use: port {port} (worker) is taken by pid {os.getpid()}" in done.stderr
+    assert "WORKER_PORT" in done.stderr.splitlines()[1]
+
+
+def test_without_a_program_it_says_how_to_build_it(project):
+    for arguments in (("run",), ("check",)):
+        done = project.run(NATIVE, *arguments, DOCUSEARCH_BIN="build/docusearch")
+        assert done.returncode == 1 and "run-worker-native.sh setup" in done.stderr
+
+
+# ---- all of it, for real ----------------------------------------------------------------------------
+
+def names_found(project):
+    url = f"http://127.0.0.1:{project.ports['WORKER_PORT']}/documents"
+    with urllib.request.urlopen(url, timeout=30) as reply:
+        return {document["filename"] for document in json.load(reply)["documents"]
+                if document["status"] == "completed"}
+
+
+def test_start_look_upload_and_stop(real):
+    started = real.run("start-all.sh", "--cpu")
+    assert started.returncode == 0, started.stdout + started.stderr
+    status = real.status()
+    assert status["all_running"] is True
+    pids = {name: real.pid(name) for name in ("chromadb", "copyparty", "worker")}
+    for name, variable in (("chromadb", "CHROMADB_PORT"), ("copyparty", "COPYPARTY_PORT"),
+                           ("worker", "WORKER_PORT")):
+        assert status["services"][name] == {
+            "status": "running", "url": f"http://127.0.0.1:{real.ports[variable]}",
+            "mode": "native", "pid": pids[name]}
+        assert alive(pids[name])
+    log = (real.folder / "logs" / "worker-native.log").read_text()
+    assert f"CHROMA_HOST=127.0.0.1 CHROMA_PORT={real.ports['CHROMADB_PORT']}" in log
+    assert "Using device: cpu" in log
+
+    again = real.run("start-all.sh")  # nothing new, nothing ended
+    assert again.returncode == 0 and again.stdout.count("runs already") == 3
+    assert {name: real.pid(name) for name in pids} == pids
+
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{real.ports['COPYPARTY_PORT']}/notes.txt", b"dropped in", method="PUT")
+    assert urllib.request.urlopen(request, timeout=30).status == 201
+    deadline = time.monotonic() + 60 * SLOW
+    while "notes.txt" not in names_found(real) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert names_found(real) == {"notes.txt"}
+
+    stopped = real.run("stop-all.sh")
+    assert stopped.returncode == 0, stopped.stderr
+    assert not any(alive(pid) for pid in pids.values())
+    assert real.status()["all_running"] is False
+    assert {service["status"] for service in real.status()["services"].values()} == {"stopped"}
+    assert not list((real.folder / "services").glob("*.pid"))
+    assert real.run("stop-all.sh").returncode == 0  # with nothing to stop
+
+
+def test_a_taken_port_ends_it_before_anything_starts(real):
+    for variable, title in (("CHROMADB_PORT", "ChromaDB"), ("COPYPARTY_PORT", "Copyparty"),
+                            ("WORKER_PORT", "worker")):
+        there, port = listener()
+        with there:
+            done = real.run("start-all.sh", **{variable: port})
+        assert done.returncode == 1
+        assert f"port {port} ({title}) is taken by pid {os.getpid()}" in done.stderr
+        assert f"Set {variable} to another" in done.stderr
+        assert not list((real.folder / "services").glob("*.pid"))
+
+
+def test_a_chromadb_that_ends_with_status_0_is_a_failure(real):
+    (real.folder / "bin" / "chroma").unlink()
+    real.program("chroma", "echo 'Address is not available'\nexit 0\n")
+    done = real.run("start-all.sh")
+    assert done.returncode == 1
+    assert "ChromaDB did not start" in done.stderr and "not available" in done.stderr
+    assert not list((real.folder / "services").glob("*.pid"))
+
+
+def test_what_was_started_is_stopped_when_the_rest_fails(real):
+    broken = real.program("broken", "echo 'no worker today'\nexit 3\n")
+    done = real.run("start-all.sh", DOCUSEARCH_BIN=broken)
+    assert done.returncode == 1 and "no worker today" in done.stderr
+    assert "Stopping what was started: chromadb copyparty worker" in done.stderr
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if {s["status"] for s in real.status()["services"].values()} == {"stopped"}:
+            return
+        time.sleep(0.2)
+    raise AssertionError(real.status())
+
+
+def test_a_chromadb_elsewhere_is_used_and_left_alone(real):
+    there, port = listener()
+    there.close()
+    refused = real.run("start-all.sh", CHROMA_HOST="127.0.0.1", CHROMA_PORT=port)
+    assert refused.returncode == 1 and "ChromaDB not accessible" in refused.stderr
+    theirs = subprocess.Popen([program("chroma"), "run", "--path", str(real.folder / "theirs"),
+                               "--host", "127.0.0.1", "--port", port],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30 * SLOW
+        real.env |= {"CHROMA_HOST": "127.0.0.1", "CHROMA_PORT": port}
+        while real.status()["services"]["chromadb"]["status"] != "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        done = real.run("start-all.sh")
+        assert done.returncode == 0, done.stderr
+        assert real.status()["services"]["chromadb"] == {
+            "status": "running", "url": f"http://127.0.0.1:{port}", "mode": "external", "pid": None}
+        assert real.run("stop-all.sh").returncode == 0
+        assert theirs.poll() is None
+    finally:
+        theirs.kill()
+        theirs.wait()
+
+
+# ---- what is not ours -------------------------------------------------------------------------------
+
+def test_a_process_that_came_to_the_same_id_is_not_ended(project):
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        services = project.folder / "services"
+        services.mkdir()
+        began = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        (services / "worker.pid").write_text(f"{other.pid} {int(began) - 1}@{boot}\n")
+        (services / "copyparty.pid").write_text(f"{other.pid} {began}@another-start\n")
+        (services / "chromadb.pid").write_text("nonsense\n")
+        assert {s["pid"] for s in project.status()["services"].values()} == {None}
+        done = project.run("stop-all.sh", "--force")
+        assert done.returncode == 0 and done.stdout.count("not running") == 3
+        assert other.poll() is None
+        (services / "worker.pid").write_text(f"{other.pid} {began}@{boot}\n")  # and this is it
+        assert project.status()["services"]["worker"] == {
+            "status": "unhealthy", "url": f"http://127.0.0.1:{project.ports['WORKER_PORT']}",
+            "mode": "native", "pid": other.pid}
+        assert project.run("stop-all.sh").returncode == 0
+        assert other.wait(5) == -signal.SIGTERM
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_force_ends_what_does_not_end(project):
+    stubborn = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 0.2; done"])
+    try:
+        services = project.folder / "services"
+        services.mkdir()
+        began = Path(f"/proc/{stubborn.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        (services / "worker.pid").write_text(f"{stubborn.pid} {began}@{boot}\n")
+        time.sleep(0.3)
+        done = project.run("stop-all.sh", "--force")
+        assert done.returncode == 0 and "killed" in done.stdout
+        assert stubborn.wait(5) == -signal.SIGKILL
+    finally:
+        stubborn.kill()
+        stubborn.wait()
+
+
+# ---- containers: what Docker is asked ---------------------------------------------------------------
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def containers(project):
+    """Stand-ins at the ports that the containers would publish; a `docker` that notes what it is
+    asked; neither ChromaDB nor Copyparty on PATH."""
+    project.env["PATH"] = f"{project.folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+    project.asked = project.folder / "asked"
+    project.program("docker", f'[ "$1 $2" = "compose version" ] || [ "$1" = info ] || '
+                              f'echo "$* UPLOADS_DIR=$UPLOADS_DIR" >>{project.asked}\n')
+    servers = []
+
+    def publish(*variables):
+        for variable in variables:
+            there = http.server.ThreadingHTTPServer(("127.0.0.1", int(project.ports[variable])),
+                                                    Page)
+            servers.append(there)
+            threading.Thread(target=there.serve_forever, daemon=True).start()
+
+    project.publish = publish
+    yield project
+    for there in servers:
+        there.shutdown()
+        there.server_close()
+
+
+def test_docker_only(containers):
+    containers.publish(*containers.ports)
+    done = containers.run("start-all.sh", "--docker-only")
+    assert done.returncode == 0, done.stderr
+    assert containers.asked.read_text().startswith(
+        "compose -p docusearch -f docker/docker-compose.yml up -d --build")
+    status = containers.status()
+    assert status["all_running"] is True
+    assert {s["mode"] for s in status["services"].values()} == {"docker"}
+    assert containers.run("stop-all.sh").returncode == 0
+    assert containers.asked.read_text().splitlines()[1].startswith(
+        "compose -p docusearch -f docker/docker-compose.yml down")
+    assert containers.run("stop-all.sh").returncode == 0
+    assert len(containers.asked.read_text().splitlines()) == 2
+
+
+def test_services_in_containers_where_their_programs_are_not_here(containers):
+    containers.publish("CHROMADB_PORT", "COPYPARTY_PORT")
+    done = containers.run("start-all.sh", "--cpu")
+    assert done.returncode == 0, done.stderr
+    assert containers.asked.read_text().startswith(
+        "compose -p docusearch -f docker/docker-compose.native-worker.yml up -d --build "
+        f"UPLOADS_DIR={containers.folder}/data/uploads")
+    status = containers.status()
+    assert {name: s["mode"] for name, s in status["services"].items()} == {
+        "chromadb": "docker", "copyparty": "docker", "worker": "native"}
+    # The name by which a container reaches this machine is one that the worker answers to.
+    request = urllib.request.Request(status["services"]["worker"]["url"] + "/health",
+                                     headers={"Host": "host.docker.internal:"
+                                                      + containers.ports["WORKER_PORT"]})
+    assert urllib.request.urlopen(request, timeout=30).status == 200
+    assert containers.run("stop-all.sh").returncode == 0
+    assert containers.asked.read_text().splitlines()[1].startswith(
+        "compose -p docusearch -f docker/docker-compose.native-worker.yml down")
+
+
+def test_without_docker_it_says_so(project):
+    project.env["PATH"] = f"{project.folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+    project.program("docker", "exit 1\n")
+    done = project.run("start-all.sh", "--docker-only")
+    assert done.returncode == 1 and "Docker" in done.stderr
+    done = project.run("start-all.sh")
+    assert done.returncode == 1 and "run-worker-native.sh setup --services" in done.stderr
+
+
+def test_usage(project):
+    for script in ("start-all.sh", "stop-all.sh", "status.sh"):
+        assert project.run(script, "--help").returncode == 0
+        wrong = project.run(script, "--sideways")
+        assert wrong.returncode == 1 and "usage:" in wrong.stderr
+
+
+def test_the_scripts_are_clean():
+    if not shutil.which("shellcheck"):
+        pytest.skip("no shellcheck")
+    paths = [str(ROOT / "scripts" / name) for name in SCRIPTS] + [str(ROOT / "docker/copyparty.sh")]
+    done = subprocess.run(["shellcheck", "-x", *paths], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
+def test_the_scripts_are_read_by_other_shells(shell):
+    words = shell.split()
+    if not shutil.which(words[0]):
+        pytest.skip(f"no {words[0]}")
+    for name in SCRIPTS:
+        done = subprocess.run([*words, "-n", str(ROOT / "scripts" / name)], capture_output=True)
+        assert done.returncode == 0, done.stderr
