@@ -458,36 +458,51 @@ static bool await_server(struct chroma *chroma, struct error *err) {
     return true;
 }
 
-/* One attempt of what reads a collection's index: how many rows, and the nearest to something. */
+#define N_TOUCHED 100
+
+static bool touch_vectors(struct http_reply *reply, const struct chroma_one *one, int n_results,
+                          struct chroma *chroma, struct error *err) {
+    char *target = mem_printf("%s/collections/%s/query", chroma_link_base(chroma->link), one->uuid);
+    struct buf body = {0};
+    buf_printf(&body, "{\"n_results\":%d,\"include\":[],\"query_embeddings\":[[1", n_results);
+    for (int i = 1; i < one->dim; i++)
+        buf_puts(&body, ",0");
+    buf_puts(&body, "]]}");
+    const struct chroma_call asked = {.method = "POST",
+                                      .target = target,
+                                      .body = body.data,
+                                      .len = body.len,
+                                      .patience = CHROMA_WRITES};
+    bool ok = chroma_link_try(reply, chroma->link, &asked, err);
+    mem_free(target);
+    buf_fini(&body);
+    return ok;
+}
+
+/* One attempt of what reads a collection's index: how many rows, and the nearest to something. An
+ * index that has lost its vectors answers too, with few. */
 static bool touch(struct chroma_one *one, struct chroma *chroma, struct error *err) {
     char *target = mem_printf("%s/collections/%s/count", chroma_link_base(chroma->link), one->uuid);
-    struct chroma_call asked = {.method = "GET", .target = target, .patience = CHROMA_READS};
+    const struct chroma_call asked = {.method = "GET", .target = target, .patience = CHROMA_READS};
     struct http_reply reply;
     bool ok = chroma_link_try(&reply, chroma->link, &asked, err);
     mem_free(target);
     if (!ok)
         return false;
-    text_to_int(&one->n_rows, reply.body, 0, INT64_MAX, "count", NULL);
+    ok = text_to_int(&one->n_rows, reply.body, 0, INT64_MAX, "count", err);
     http_reply_fini(&reply);
-    if (one->n_rows <= 0 || one->dim <= 0)
-        return true;
-    struct buf body = {0};
-    buf_puts(&body, "{\"n_results\":1,\"include\":[],\"query_embeddings\":[[1");
-    for (int i = 1; i < one->dim; i++)
-        buf_puts(&body, ",0");
-    buf_puts(&body, "]]}");
-    target = mem_printf("%s/collections/%s/query", chroma_link_base(chroma->link), one->uuid);
-    asked = (struct chroma_call){.method = "POST",
-                                 .target = target,
-                                 .body = body.data,
-                                 .len = body.len,
-                                 .patience = CHROMA_WRITES};
-    ok = chroma_link_try(&reply, chroma->link, &asked, err);
-    mem_free(target);
-    buf_fini(&body);
-    if (ok)
-        http_reply_fini(&reply);
-    return ok;
+    if (!ok || one->n_rows == 0 || one->dim <= 0)
+        return ok;
+    int wanted = one->n_rows < N_TOUCHED ? (int)one->n_rows : N_TOUCHED;
+    if (!touch_vectors(&reply, one, wanted, chroma, err))
+        return false;
+    json_t *json = json_loadb(reply.body, reply.len, JSON_DECODE_ANY, NULL);
+    int n = (int)json_array_size(json_array_get(json_object_get(json, "ids"), 0));
+    json_decref(json);
+    http_reply_fini(&reply);
+    return n >= wanted / 2 ||
+           error_set_code(err, ERROR_BUSY, CHROMA_FAULTY, "%d vectors where %lld rows are", n,
+                          (long long)one->n_rows);
 }
 
 /* A damaged one goes out of the way, and a new one takes its name. */

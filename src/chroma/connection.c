@@ -85,9 +85,12 @@ void chroma_link_state(struct chroma_link_state *out, struct arena *arena,
 
 /* ---- the pool -------------------------------------------------------------------------------- */
 
-static bool take_client(struct http_client **out, struct chroma_link *link, struct error *err) {
+/* fresh: one that has no connection yet. Where one that stood for a while ends in the midst of a
+ * call, the library tries once more with another, and the end would be taken for a refusal. */
+static bool take_client(struct http_client **out, struct chroma_link *link, bool fresh,
+                        struct error *err) {
     lock_take(&link->lock);
-    *out = link->n_idle > 0 ? link->idle[--link->n_idle] : NULL;
+    *out = !fresh && link->n_idle > 0 ? link->idle[--link->n_idle] : NULL;
     lock_drop(&link->lock);
     if (*out)
         return true;
@@ -180,12 +183,23 @@ static void explain(struct error *err, enum error_kind kind, const char *code,
     json_decref(json);
 }
 
+static void note_trouble(struct chroma_link *link, bool if_up) {
+    lock_take(&link->lock);
+    link->n_broken += !if_up || !link->down;
+    lock_drop(&link->lock);
+}
+
+/* Is it its own index that the server cannot read? */
+static bool is_faulty(const char *said) {
+    return strstr(said, "hnsw") || strstr(said, "Error finding id");
+}
+
 /* One attempt. *again: another may do better. */
 static bool attempt(struct http_reply *out, bool *again, struct chroma_link *link,
-                    const struct chroma_call *call, struct error *err) {
+                    const struct chroma_call *call, bool fresh, struct error *err) {
     *again = false;
     struct http_client *client;
-    if (!take_client(&client, link, err))
+    if (!take_client(&client, link, fresh, err))
         return false;
     http_client_set_patience(client, CONNECT_MS, silence_ms[call->patience]);
     int64_t began_ms = time_mono_ms();
@@ -194,11 +208,7 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
         bool refused = strcmp(why.code, "connect_failed") == 0;
         bool slow = time_mono_ms() - began_ms > CONNECT_MS - 100;
         http_client_close(client);
-        if (!refused) {
-            lock_take(&link->lock);
-            link->n_broken++;
-            lock_drop(&link->lock);
-        }
+        note_trouble(link, refused);
         *again = !slow;
         if (why.kind == ERROR_LIMIT) {
             *again = false;
@@ -212,14 +222,19 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
     if (status >= 200 && status < 300)
         return true;
     *again = status >= 500 || status == 429 || status == 408;
+    if (status == 500 && is_faulty(out->body)) {
+        *again = false;
+        note_trouble(link, false);
+        explain(err, ERROR_BUSY, CHROMA_FAULTY, link, out);
+        http_reply_fini(out);
+        return false;
+    }
     if (status == 404)
         explain(err, ERROR_MISSING, "not_found", link, out);
     else if (status == 409)
         explain(err, ERROR_CONFLICT, "conflict", link, out);
     else if (status == 413)
         explain(err, ERROR_LIMIT, "limit", link, out);
-    else if (status == 500)
-        explain(err, ERROR_BUSY, CHROMA_FAULTY, link, out);
     else if (*again || status < 400 || status == 401 || status == 403)
         explain(err, ERROR_BUSY, "backend_unavailable", link, out);
     else
@@ -234,7 +249,7 @@ bool chroma_link_probe(struct chroma_link *link, struct error *err) {
     struct http_reply reply;
     bool again;
     struct error why = {0};
-    if (!attempt(&reply, &again, link, &call, &why)) {
+    if (!attempt(&reply, &again, link, &call, false, &why)) {
         why.kind = ERROR_BUSY;
         snprintf(why.code, sizeof why.code, "backend_unavailable");
         note_down(link, &why);
@@ -251,7 +266,7 @@ bool chroma_link_try(struct http_reply *out, struct chroma_link *link,
                      const struct chroma_call *call, struct error *err) {
     bool again;
     memset(out, 0, sizeof *out);
-    return attempt(out, &again, link, call, err);
+    return attempt(out, &again, link, call, true, err);
 }
 
 bool chroma_link_call(struct http_reply *out, struct chroma_link *link,
@@ -265,7 +280,7 @@ bool chroma_link_call(struct http_reply *out, struct chroma_link *link,
     int64_t pause_ms = FIRST_PAUSE_MS;
     int n_broken = 0; /* a call that ends the server is not made again and again */
     for (int i = 1;; i++) {
-        if (attempt(out, &again, link, call, &why)) {
+        if (attempt(out, &again, link, call, false, &why)) {
             note_up(link);
             return true;
         }

@@ -78,7 +78,8 @@ struct chroma_link_state {
     bool up;
     const char *why;  /* the arena's */
     int64_t since_ms; /* wall */
-    int64_t n_broken; /* connections that ended in the midst of a call, since the start */
+    /* calls that ended their connection or met a faulty index, since the start */
+    int64_t n_broken;
     int64_t heard_ms; /* mono: of the last reply */
 };
 void chroma_link_state(struct chroma_link_state *out, struct arena *arena,

@@ -37,21 +37,6 @@ static void find_record(struct chroma_record *out, struct arena *arena, struct c
     assert_true(found);
 }
 
-static int64_t rows_of(struct chroma *chroma, const char *suffix) {
-    struct arena *arena = arena_new(0);
-    struct chroma_facts facts;
-    int64_t n = -1;
-    chroma_facts(&facts, arena, chroma);
-    for (int i = 0; i < facts.n_collections; i++) {
-        const char *name = facts.collections[i].name;
-        size_t len = strlen(name), tail = strlen(suffix);
-        if (len >= tail && strcmp(name + len - tail, suffix) == 0)
-            n = facts.collections[i].n_rows;
-    }
-    arena_free(arena);
-    return n;
-}
-
 /* ---- one document ---------------------------------------------------------------------------- */
 
 static void test_put(void **state) {
@@ -367,10 +352,10 @@ static void fill(struct chroma *chroma) {
         assert_int_not_equal(made_put(&generation, chroma, FIRST + i, &paged, 0), CHROMA_REMOVED);
 }
 
-static double recall(struct chroma *chroma, float noise, double *ms) {
+static double recall(struct chroma *chroma, int n_questions, float noise, double *ms) {
     int n_same = 0, n_all = 0;
     *ms = 0;
-    for (int q = 0; q < 25; q++) {
+    for (int q = 0; q < n_questions; q++) {
         struct arena *arena = arena_new(0);
         float question[N_QUESTION * DIM];
         made_question(question, N_QUESTION, FIRST + q, 1 + q % 12, &paged, noise);
@@ -381,7 +366,7 @@ static double recall(struct chroma *chroma, float noise, double *ms) {
         struct index_effort effort;
         int64_t began_ms = time_mono_ms();
         must(chroma_search(&fast, &n_fast, &effort, arena, chroma, &query, &err));
-        *ms += (double)(time_mono_ms() - began_ms) / 25;
+        *ms += (double)(time_mono_ms() - began_ms) / n_questions;
         query.exact = true;
         must(chroma_search(&exact, &n_exact, &effort, arena, chroma, &query, &err));
         assert_int_equal(n_fast, 10);
@@ -403,7 +388,7 @@ static void test_recall(void **state) {
     fill(chroma);
     static const float noises[] = {0.05f, 0.15f, 0.3f};
     for (size_t i = 0; i < BASE_COUNT(noises); i++) {
-        double ms, found = recall(chroma, noises[i], &ms);
+        double ms, found = recall(chroma, 25, noises[i], &ms);
         print_message("noise %.2f: recall@10 %.4f, %.1f ms a search\n", (double)noises[i], found,
                       ms);
         assert_true(found >= 0.95);
@@ -690,11 +675,60 @@ static void test_recovers(void **state) {
     assert_true(facts.note[0] != '\0');
     fill(chroma);
     double ms;
-    assert_true(recall(chroma, 0.1f, &ms) >= 0.95);
+    assert_true(recall(chroma, 4, 0.1f, &ms) >= 0.95);
     must(chroma_drop_aside(chroma, &err));
-    made_check(chroma);
-    assert_int_equal(rows_of(chroma, "-vectors") >= N_DOCUMENTS * 12, 1);
     arena_free(arena);
+}
+
+/* A server that takes connections and never answers. */
+static void test_silent(void **state) {
+    struct chroma *chroma = *state = made_open();
+    struct chroma_spaces spaces = {{{SPACE, DIM, true}, {TEXT_SPACE, TEXT_DIM, false}}};
+    int64_t began_ms = time_mono_ms();
+    assert_false(chroma_check(chroma, &spaces, &err));
+    assert_string_equal(err.code, "backend_unavailable");
+    assert_true(time_mono_ms() - began_ms < 9000);
+    began_ms = time_mono_ms();
+    struct tally tally = {0};
+    assert_false(chroma_list_documents(chroma, 0, tally_up, &tally, &err));
+    assert_string_equal(err.code, "backend_unavailable");
+    assert_true(time_mono_ms() - began_ms < 100); /* known to be down */
+}
+
+/* Searches go on until the server is gone, fail at once while it is, and succeed once it is back;
+ * nobody calls chroma_check meanwhile. */
+static void test_comes_back(void **state) {
+    struct chroma *chroma = opened(state);
+    fill(chroma);
+    print_message("filled\n");
+    fflush(stdout);
+    float question[N_QUESTION * DIM];
+    made_question(question, N_QUESTION, FIRST + 3, 5, &paged, 0.05f);
+    struct chroma_query query = {
+        .kind = ITEM_PAGE, .vectors = question, .n_vectors = N_QUESTION, .limit = 5};
+    int64_t end_ms = time_mono_ms() + 60000, longest_ms = 0;
+    int n_failed = 0, n_back = 0;
+    while (time_mono_ms() < end_ms && n_back < 20) {
+        struct arena *arena = arena_new(0);
+        struct index_hit *hits;
+        int n;
+        int64_t began_ms = time_mono_ms();
+        bool ok = chroma_search(&hits, &n, NULL, arena, chroma, &query, &err);
+        int64_t took_ms = time_mono_ms() - began_ms;
+        if (ok) {
+            assert_int_equal(n, 5);
+            n_back += n_failed > 0;
+        } else {
+            assert_string_equal(err.code, "backend_unavailable");
+            if (n_failed++ > 0 && took_ms > longest_ms)
+                longest_ms = took_ms;
+        }
+        arena_free(arena);
+        time_sleep_ms(20);
+    }
+    print_message("%d failed, the longest but the first in %d ms\n", n_failed, (int)longest_ms);
+    assert_true(n_failed > 10 && n_back == 20);
+    assert_true(longest_ms < 300);
 }
 
 int main(int argc, char **argv) {
@@ -705,7 +739,8 @@ int main(int argc, char **argv) {
         OWN(recall),   OWN(scores),  OWN(filters), OWN(passages),    OWN(other_space),
         OWN(lost),
     };
-    const struct CMUnitTest around[] = {OWN(fill), OWN(still_there), OWN(recovers)};
+    const struct CMUnitTest around[] = {OWN(fill), OWN(still_there), OWN(recovers), OWN(silent),
+                                        OWN(comes_back)};
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
         int failed = cmocka_run_group_tests_name("chroma", tests, NULL, NULL);
