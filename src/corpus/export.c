@@ -9,7 +9,7 @@
  *  1. A document of the export was whole, and in the database, at the moment of the last copy.
  *  2. A folder without export.json is no export; it is written when all else is on the disk. */
 #include "corpus/export.h"
-#include "corpus/sums.h"
+#include "corpus/export_folder.h"
 #include "index/backup.h"
 #include "store/backup.h"
 #include "store/shared.h"
@@ -21,13 +21,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define MARK ".docusearch-export"
 #define MAX_ROUNDS 12
-#define RESERVE_BYTES ((int64_t)16 << 20)
 #define WRITE_BYTES ((size_t)1 << 20)
 #define TOLD_EVERY_MS 100
 
@@ -44,10 +40,9 @@ struct taken {
 struct exporting {
     struct export_outcome *out;
     const struct export_watch *watch;
-    const char *data_dir, *folder;
-    char *partial, *old; /* old NULL: there was no export */
-    int mark;            /* the lock of partial */
-    struct sums old_sums, sums;
+    const char *data_dir;
+    struct export_folder folder;
+    struct sums sums;
     struct store *copy;
     struct index_source *source;
     struct taken **taken; /* a table, open addressing by the first digits; a power of two */
@@ -107,11 +102,11 @@ static bool is_kept(char hash[SHA256_HEX + 1], struct exporting *x, const char *
     struct error ignored;
     bool found;
     size_t i;
-    if (!corpus_sums_find(&i, &x->old_sums, path) ||
+    if (!corpus_sums_find(&i, &x->folder.old_sums, path) ||
         !corpus_carry_look(&there, &found, old, &ignored) || !found ||
         !corpus_carry_look(&here, &found, from, &ignored) || !found)
         return false;
-    memcpy(hash, corpus_sums_hash(&x->old_sums, i), SHA256_HEX);
+    memcpy(hash, corpus_sums_hash(&x->folder.old_sums, i), SHA256_HEX);
     hash[SHA256_HEX] = '\0';
     return here.size_bytes == there.size_bytes &&
            (strcmp(path_name(path), "original") == 0 || here.modified_ns == there.modified_ns);
@@ -123,8 +118,8 @@ static bool take_file(bool *found, struct exporting *x, struct taken *doc, const
     char hash[SHA256_HEX + 1];
     char *path = mem_printf("documents/%.2s/%s/%s", doc->doc_id, doc->doc_id, name);
     char *from = mem_printf("%s/%s", x->data_dir, path);
-    char *to = mem_printf("%s/%s", x->partial, path);
-    char *old = x->old ? mem_printf("%s/%s", x->old, path) : NULL;
+    char *to = mem_printf("%s/%s", x->folder.partial, path);
+    char *old = x->folder.old ? mem_printf("%s/%s", x->folder.old, path) : NULL;
     bool ok = true, kept = old && is_kept(hash, x, path, from, old), old_links = true;
     ok = corpus_carry(found, kept ? &old_links : &x->links, kept ? old : from, to, false, err);
     if (ok && *found && !kept)
@@ -186,7 +181,7 @@ static bool take_document(void *ctx, const struct document_row *row, struct erro
         return false;
     if (doc->mirrored)
         return true;
-    char *dir = mem_printf("%s/documents/%.2s/%s", x->partial, row->doc_id, row->doc_id);
+    char *dir = mem_printf("%s/documents/%.2s/%s", x->folder.partial, row->doc_id, row->doc_id);
     corpus_sums_fini(&doc->sums);
     bool ok = dir_make(dir, err) && take_file(&original, x, doc, "original", err);
     if (ok && original && ready)
@@ -208,14 +203,14 @@ static bool take_document(void *ctx, const struct document_row *row, struct erro
 /* ---- the database --------------------------------------------------------------------------- */
 
 static bool open_copy(struct exporting *x, struct error *err) {
-    char *path = mem_printf("%s/" EXPORT_DATABASE, x->partial);
+    char *path = mem_printf("%s/" EXPORT_DATABASE, x->folder.partial);
     store_close(x->copy);
     x->copy = NULL;
     bool ok = index_source_look(x->source, err) && store_backup(path, x->data_dir, err) &&
               index_source_look(x->source, err);
     if (ok)
         fault_point("export_copied");
-    ok = ok && store_open(&x->copy, x->partial, err);
+    ok = ok && store_open(&x->copy, x->folder.partial, err);
     mem_free(path);
     return ok;
 }
@@ -265,7 +260,7 @@ static bool settle_one(struct exporting *x, struct taken *doc, struct error *err
             ok = store_commit(tx, err);
         }
     }
-    char *dir = mem_printf("%s/documents/%.2s/%s", x->partial, doc->doc_id, doc->doc_id);
+    char *dir = mem_printf("%s/documents/%.2s/%s", x->folder.partial, doc->doc_id, doc->doc_id);
     ok = ok && dir_remove(dir, err);
     mem_free(dir);
     return ok;
@@ -347,7 +342,7 @@ static bool take_space(struct exporting *x, const struct space_row *space, struc
     struct ids ids = {0};
     char hex[SHA256_HEX + 1], name[40];
     snprintf(name, sizeof name, "vectors/%d.items", space->space);
-    char *path = mem_printf("%s/%s", x->partial, name);
+    char *path = mem_printf("%s/%s", x->folder.partial, name);
     bool ok = store_visit_vectors(x->copy, space->space, VECTORS_PAGE, NULL, note_ids, &ids, err) &&
               store_visit_vectors(x->copy, space->space, VECTORS_CHUNK, NULL, note_ids, &ids, err);
     if (ok && ids.n > 0) {
@@ -373,7 +368,7 @@ static bool take_vectors(struct exporting *x, struct error *err) {
     struct arena *arena = arena_new(0);
     struct space_row *spaces;
     int n = 0;
-    char *dir = mem_printf("%s/vectors", x->partial);
+    char *dir = mem_printf("%s/vectors", x->folder.partial);
     bool ok = dir_make(dir, err) && store_list_spaces(&spaces, &n, arena, x->copy, err);
     for (int i = 0; i < n && ok; i++)
         ok = take_space(x, &spaces[i], err);
@@ -390,35 +385,24 @@ static bool finish_database(struct exporting *x, struct error *err) {
     bool ok = true;
     store_close(x->copy);
     x->copy = NULL;
-    DIR *dir = opendir(x->partial);
+    DIR *dir = opendir(x->folder.partial);
     for (struct dirent *entry = dir ? readdir(dir) : NULL; entry && ok; entry = readdir(dir)) {
         const char *name = entry->d_name;
         bool beside = strncmp(name, EXPORT_DATABASE, strlen(EXPORT_DATABASE)) == 0 &&
                       strcmp(name, EXPORT_DATABASE) != 0;
         if (!beside && strcmp(name, "tmp") != 0)
             continue;
-        char *path = mem_printf("%s/%s", x->partial, name);
+        char *path = mem_printf("%s/%s", x->folder.partial, name);
         ok = dir_remove(path, err);
         mem_free(path);
     }
     if (dir)
         closedir(dir);
-    char *path = mem_printf("%s/" EXPORT_DATABASE, x->partial);
+    char *path = mem_printf("%s/" EXPORT_DATABASE, x->folder.partial);
     ok = ok && corpus_carry_hash(hash, path, err) &&
          corpus_sums_add(&x->sums, hash, EXPORT_DATABASE, err);
     mem_free(path);
     return ok;
-}
-
-static bool sync_all(const struct exporting *x, struct error *err) {
-#ifdef __linux__
-    return syncfs(x->mark) == 0 || error_set_errno(err, errno, "sync of %s", x->partial);
-#else
-    (void)err;
-    (void)x;
-    sync();
-    return true;
-#endif
 }
 
 static int64_t bytes_of(const struct exporting *x) {
@@ -427,162 +411,12 @@ static int64_t bytes_of(const struct exporting *x) {
         struct carried file;
         struct error ignored;
         bool found;
-        char *path = mem_printf("%s/%s", x->partial, corpus_sums_path(&x->sums, i));
+        char *path = mem_printf("%s/%s", x->folder.partial, corpus_sums_path(&x->sums, i));
         if (corpus_carry_look(&file, &found, path, &ignored))
             n += file.size_bytes;
         mem_free(path);
     }
     return n;
-}
-
-/* The new export takes the old one's place. */
-static bool swap(struct exporting *x, struct error *err) {
-    char *away = mem_printf("%s.old", x->folder), *mark = mem_printf("%s/" MARK, x->partial);
-    bool ok = !x->old || rename(x->folder, away) == 0 || error_set_errno(err, errno, "%s", away);
-    if (ok && x->old)
-        fault_point("export_swapping");
-    if (ok && !x->old && rmdir(x->folder) != 0 && errno != ENOENT)
-        ok = error_set_errno(err, errno, "%s", x->folder);
-    if (ok && rename(x->partial, x->folder) != 0)
-        ok = error_set_errno(err, errno, "%s", x->folder);
-    mem_free(mark);
-    mark = mem_printf("%s/" MARK, x->folder);
-    if (ok)
-        unlink(mark);
-    char *parent = mem_printf("%s/..", x->folder);
-    ok = ok && dir_sync(parent, err) && (!x->old || dir_remove(away, err));
-    mem_free(parent);
-    mem_free(mark);
-    mem_free(away);
-    return ok;
-}
-
-/* ---- where ---------------------------------------------------------------------------------- */
-
-static bool is_there(const char *folder, const char *name) {
-    char *path = mem_printf("%s/%s", folder, name);
-    bool there = access(path, F_OK) == 0;
-    mem_free(path);
-    return there;
-}
-
-/* Is the folder empty, or missing? */
-static bool is_empty(const char *folder, const char *but) {
-    DIR *dir = opendir(folder);
-    bool empty = true;
-    if (!dir)
-        return errno == ENOENT;
-    for (struct dirent *entry = readdir(dir); entry && empty; entry = readdir(dir))
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-                strcmp(entry->d_name, but) == 0;
-    closedir(dir);
-    return empty;
-}
-
-/* An export that was cut off between its two renamings is there again. */
-static bool recover(struct exporting *x, struct error *err) {
-    char *away = mem_printf("%s.old", x->folder);
-    bool ok = true;
-    if (is_there(away, EXPORT_HEAD) && access(x->folder, F_OK) != 0)
-        ok = rename(away, x->folder) == 0 || error_set_errno(err, errno, "%s", x->folder);
-    else if (is_there(away, EXPORT_HEAD) && is_there(x->folder, EXPORT_HEAD))
-        ok = dir_remove(away, err);
-    mem_free(away);
-    return ok;
-}
-
-static bool open_old(struct exporting *x, struct error *err) {
-    int64_t unused;
-    if (!recover(x, err))
-        return false;
-    if (!is_there(x->folder, EXPORT_HEAD)) {
-        return is_empty(x->folder, ".") ||
-               error_set_code(err, ERROR_CONFLICT, "not_empty",
-                              "%s is not empty, and holds no export", x->folder);
-    }
-    x->old = mem_strdup(x->folder);
-    return corpus_sums_read(&x->old_sums, &unused, x->folder, err);
-}
-
-/* DIR.partial, ours alone and empty. */
-static bool open_partial(struct exporting *x, struct error *err) {
-    char *mark = mem_printf("%s/" MARK, x->partial);
-    bool ours = is_there(x->partial, MARK) || is_empty(x->partial, ".");
-    bool ok = (ours ||
-               error_set_code(err, ERROR_CONFLICT, "not_empty",
-                              "%s is not empty, and no export that was cut off", x->partial)) &&
-              dir_make(x->partial, err);
-    if (ok) {
-        x->mark = open(mark, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        ok = x->mark >= 0 || error_set_errno(err, errno, "%s", mark);
-    }
-    if (ok && flock(x->mark, LOCK_EX | LOCK_NB) != 0)
-        ok = error_set(err, ERROR_BUSY, "another export is writing %s", x->partial);
-    static const char *const left[] = {"documents", "vectors", "tmp", EXPORT_SUMS, EXPORT_HEAD};
-    for (size_t i = 0; i < BASE_COUNT(left) && ok; i++) {
-        char *path = mem_printf("%s/%s", x->partial, left[i]);
-        ok = dir_remove(path, err);
-        mem_free(path);
-    }
-    mem_free(mark);
-    return ok;
-}
-
-/* Of all files below dir. */
-static int64_t tree_bytes(const char *dir) {
-    DIR *open_dir = opendir(dir);
-    int64_t n = 0;
-    for (struct dirent *entry = open_dir ? readdir(open_dir) : NULL; entry;
-         entry = readdir(open_dir)) {
-        struct stat info;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            fstatat(dirfd(open_dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
-            continue;
-        if (S_ISREG(info.st_mode))
-            n += info.st_size;
-        if (S_ISDIR(info.st_mode)) {
-            char *path = mem_printf("%s/%s", dir, entry->d_name);
-            n += tree_bytes(path);
-            mem_free(path);
-        }
-    }
-    if (open_dir)
-        closedir(open_dir);
-    return n;
-}
-
-/* Can files be linked, and is there room for what cannot? */
-static bool check_room(struct exporting *x, struct error *err) {
-    static const char *const parts[] = {EXPORT_DATABASE, EXPORT_DATABASE "-wal"};
-    int64_t need = RESERVE_BYTES, there;
-    bool found;
-    char *from = mem_printf("%s/" EXPORT_DATABASE, x->data_dir);
-    char *to = mem_printf("%s/probe", x->partial);
-    unlink(to);
-    x->links = link(from, to) == 0;
-    unlink(to);
-    mem_free(from);
-    mem_free(to);
-    for (size_t i = 0; i < BASE_COUNT(parts); i++) {
-        struct carried file;
-        char *path = mem_printf("%s/%s", x->data_dir, parts[i]);
-        struct error ignored;
-        if (corpus_carry_look(&file, &found, path, &ignored))
-            need += file.size_bytes;
-        mem_free(path);
-    }
-    const char *trees[] = {"vectors", x->links || x->old ? NULL : "documents"};
-    for (size_t i = 0; i < BASE_COUNT(trees) && trees[i]; i++) {
-        char *path = mem_printf("%s/%s", x->data_dir, trees[i]);
-        need += tree_bytes(path);
-        mem_free(path);
-    }
-    if (!disk_free_bytes(&there, x->partial, err))
-        return false;
-    return there >= need ||
-           error_set_code(err, ERROR_IO, "disk_full",
-                          "%" PRId64 " MiB are free at %s, where %" PRId64 " are needed",
-                          there >> 20, x->folder, (need >> 20) + 1);
 }
 
 static void fini(struct exporting *x) {
@@ -595,35 +429,33 @@ static void fini(struct exporting *x) {
     }
     mem_free(x->taken);
     corpus_sums_fini(&x->sums);
-    corpus_sums_fini(&x->old_sums);
-    if (x->mark >= 0)
-        close(x->mark);
-    mem_free(x->partial);
-    mem_free(x->old);
+    corpus_export_close(&x->folder);
 }
 
 bool corpus_export(struct export_outcome *out, const char *data_dir, const char *folder,
                    const struct export_watch *watch, struct error *err) {
-    struct exporting x = {
-        .out = out, .watch = watch, .data_dir = data_dir, .folder = folder, .mark = -1};
+    struct exporting x = {.out = out, .watch = watch, .data_dir = data_dir, .folder.mark = -1};
+    char *database = mem_printf("%s/" EXPORT_DATABASE, data_dir);
     *out = (struct export_outcome){0};
-    x.partial = mem_printf("%s.partial", folder);
     x.source = index_source_new(data_dir);
-    bool ok = is_there(data_dir, EXPORT_DATABASE) ||
+    bool ok = access(database, F_OK) == 0 ||
               error_set(err, ERROR_MISSING, "%s is no data folder: it has no " EXPORT_DATABASE,
                         data_dir);
-    ok = ok && open_old(&x, err) && open_partial(&x, err) && check_room(&x, err) &&
-         take_all(&x, err) && settle(&x, err) && take_vectors(&x, err) && finish_database(&x, err);
+    ok = ok && corpus_export_open(&x.folder, folder, err) &&
+         corpus_export_room(&x.links, &x.folder, data_dir, err) && take_all(&x, err) &&
+         settle(&x, err) && take_vectors(&x, err) && finish_database(&x, err);
     if (ok) {
         corpus_sums_sort(&x.sums);
         out->n_files = (int64_t)x.sums.n;
         out->n_bytes = bytes_of(&x);
         out->linked = x.links;
-        ok = sync_all(&x, err);
+        ok = corpus_export_sync(&x.folder, err);
     }
     if (ok)
         fault_point("export_written");
-    ok = ok && corpus_sums_write(&x.sums, x.partial, out->n_documents, err) && swap(&x, err);
+    ok = ok && corpus_sums_write(&x.sums, x.folder.partial, out->n_documents, err) &&
+         corpus_export_swap(&x.folder, err);
+    mem_free(database);
     fini(&x);
     return ok;
 }

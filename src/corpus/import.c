@@ -4,6 +4,7 @@
  * older; then each document: its files, and in one transaction its rows, its passages and the rows
  * of its vectors. A document that is here already is left as it is, so that an import that was cut
  * off is gone on with by beginning it again. */
+#include "corpus/blocks.h"
 #include "corpus/export.h"
 #include "corpus/internal.h"
 #include "corpus/sums.h"
@@ -27,13 +28,7 @@
 /* A space of the export, and of this folder. */
 struct coming_space {
     struct space_row row;
-    int fd; /* of its blocks; -1: it has none */
-    struct coming_block {
-        int64_t id;
-        uint64_t offset;
-        size_t len;
-    } * blocks; /* ascending by id */
-    size_t n_blocks, max_blocks;
+    struct blocks blocks;
     int number; /* here; 0: not yet known */
     struct index_restore *restore;
 };
@@ -147,58 +142,6 @@ static bool check_room(struct import *m, struct error *err) {
 
 /* ---- opened --------------------------------------------------------------------------------- */
 
-static void note_block(struct coming_space *space, int64_t id, uint64_t offset, size_t len) {
-    if (space->n_blocks == space->max_blocks) {
-        space->max_blocks = space->max_blocks ? 2 * space->max_blocks : 1024;
-        space->blocks = mem_grow(space->blocks, space->max_blocks, sizeof *space->blocks);
-    }
-    space->blocks[space->n_blocks++] = (struct coming_block){id, offset, len};
-}
-
-static bool read_at(int fd, void *data, size_t len, uint64_t offset, const char *what,
-                    struct error *err) {
-    char *at = data;
-    while (len > 0) {
-        ssize_t n = pread(fd, at, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return error_set_errno(err, errno, "%s", what);
-        if (n == 0)
-            return error_set_code(err, ERROR_INPUT, "damaged_export", "%s ends too soon", what);
-        at += n;
-        len -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return true;
-}
-
-/* Where each block lies. */
-static bool read_blocks(struct coming_space *space, const char *path, struct error *err) {
-    struct stat info;
-    space->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (space->fd < 0)
-        return errno == ENOENT || error_set_errno(err, errno, "%s", path);
-    if (fstat(space->fd, &info) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    uint64_t size = (uint64_t)info.st_size;
-    int64_t last = 0;
-    for (uint64_t at = 0; at < size;) {
-        char head[INDEX_BLOCK_HEAD];
-        struct index_block block;
-        if (!read_at(space->fd, head, sizeof head, at, path, err) ||
-            !index_block_head(&block, head, err))
-            return false;
-        if (block.id <= last || block.len > size - at)
-            return error_set_code(err, ERROR_INPUT, "damaged_export",
-                                  "%s: a block of vectors is out of its place", path);
-        note_block(space, block.id, at, block.len);
-        last = block.id;
-        at += block.len;
-    }
-    return true;
-}
-
 static bool open_spaces(struct import *m, struct arena *arena, struct error *err) {
     struct space_row *rows;
     int n;
@@ -208,11 +151,11 @@ static bool open_spaces(struct import *m, struct arena *arena, struct error *err
         return error_set(err, ERROR_LIMIT, "%d vector spaces", n);
     m->spaces = mem_alloc(((size_t)n + 1) * sizeof *m->spaces);
     for (int i = 0; i < n; i++)
-        m->spaces[i] = (struct coming_space){.row = rows[i], .fd = -1};
+        m->spaces[i] = (struct coming_space){.row = rows[i], .blocks.fd = -1};
     m->n_spaces = n;
     for (int i = 0; i < n; i++) {
         char *path = mem_printf("%s/vectors/%d.items", m->folder, rows[i].space);
-        bool ok = read_blocks(&m->spaces[i], path, err);
+        bool ok = corpus_blocks_open(&m->spaces[i].blocks, path, err);
         mem_free(path);
         if (!ok)
             return false;
@@ -262,18 +205,6 @@ static int space_at(const struct import *m, int number) {
     return i;
 }
 
-static const struct coming_block *find_block(const struct coming_space *space, int64_t id) {
-    size_t low = 0, high = space->n_blocks;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (space->blocks[middle].id < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < space->n_blocks && space->blocks[low].id == id ? &space->blocks[low] : NULL;
-}
-
 /* The space here, by its name; made when its first item comes. */
 static bool need_space(struct import *m, struct coming_space *space, struct error *err) {
     const struct space_info info = {
@@ -286,7 +217,7 @@ static bool need_space(struct import *m, struct coming_space *space, struct erro
 static bool bring_item(struct import *m, struct coming *document, const struct coming_item *item,
                        struct buf *block, struct error *err) {
     struct coming_space *space = &m->spaces[item->space];
-    const struct coming_block *at = find_block(space, item->row.id);
+    const struct block_place *at = corpus_blocks_find(&space->blocks, item->row.id);
     if (!at) {
         document->broken[item->space] = true;
         document->n_without++;
@@ -297,15 +228,8 @@ static bool bring_item(struct import *m, struct coming *document, const struct c
         (!*writer &&
          !index_writer_open(writer, m->corpus->index, space->number, document->doc_id, err)))
         return false;
-    if (block->cap <= at->len) {
-        buf_fini(block);
-        block->data = mem_try(1, at->len + 1, INDEX_BLOCK_MAX + 1);
-        block->cap = block->data ? at->len + 1 : 0;
-    }
-    if (!block->data)
-        return error_set_code(err, ERROR_LIMIT, "out_of_memory", "no memory for vectors");
-    return read_at(space->fd, block->data, at->len, at->offset, "a file of vectors", err) &&
-           index_restore_add(space->restore, *writer, item->row.item, block->data, at->len, err);
+    return corpus_blocks_load(block, &space->blocks, at, err) &&
+           index_restore_add(space->restore, *writer, item->row.item, block->data, block->len, err);
 }
 
 static int by_id(const void *a, const void *b) {
@@ -556,9 +480,7 @@ static bool import(struct import *m, struct arena *arena, struct error *err) {
 static void let_go(struct import *m) {
     for (int i = 0; i < m->n_spaces; i++) {
         index_restore_close(m->spaces[i].restore);
-        mem_free(m->spaces[i].blocks);
-        if (m->spaces[i].fd >= 0)
-            close(m->spaces[i].fd);
+        corpus_blocks_close(&m->spaces[i].blocks);
     }
     struct error ignored;
     store_close(m->from);
