@@ -49,8 +49,11 @@ static bool find_standing(struct standing *out, struct call *call, const struct 
 
 /* One that has been read is on its way until searches show it. */
 static const char *status_of(const struct document_row *row, const struct standing *standing) {
+    enum job_state state = standing->has_job ? standing->job.state : JOB_QUEUED;
     if (standing->sharing.waiting)
-        return standing->has_job && standing->job.state == JOB_PROCESSING ? "processing" : "queued";
+        return state == JOB_PROCESSING                         ? "processing"
+               : state == JOB_FAILED || state == JOB_CANCELLED ? "failed"
+                                                               : "queued";
     return document_status(row, standing->has_job ? &standing->job : NULL);
 }
 

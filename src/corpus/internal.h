@@ -38,8 +38,8 @@ struct corpus {
 
     struct reindex *reindex;
     struct uploads *uploads; /* watch.c; NULL until corpus_start */
-    struct import *import; /* export.h */
-    struct shared *shared; /* shared.h; NULL: CHROMA_HOST is not set */
+    struct import *import;   /* export.h */
+    struct shared *shared;   /* shared.h; NULL: CHROMA_HOST is not set */
     atomic_bool started, stopping;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */

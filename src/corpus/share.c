@@ -46,7 +46,7 @@ static bool give_item(void *ctx, struct chroma_item *out, struct arena *arena, e
 
 static bool is_cancelled(void *ctx) {
     struct sharing *s = ctx;
-    return s->job ? queue_job_cancelled(s->job) : s->corpus->shared->stopping;
+    return s->job ? queue_job_cancelled(s->job) : atomic_load(&s->corpus->shared->stopping);
 }
 
 static void tell_progress(void *ctx, int n_done, int n_total) {

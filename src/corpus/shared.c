@@ -74,10 +74,7 @@ bool corpus_shared_spaces(struct shared_spaces *out, struct arena *arena, struct
 /* ---- waiting -------------------------------------------------------------------------------- */
 
 static bool is_stopping(struct shared *s) {
-    lock_take(&s->lock);
-    bool stopping = s->stopping;
-    lock_drop(&s->lock);
-    return stopping;
+    return atomic_load(&s->stopping);
 }
 
 /* False: the program stops. */
@@ -100,32 +97,6 @@ void corpus_shared_wake(struct corpus *corpus) {
     s->woken = true;
     cond_wake_all(&s->changed);
     lock_drop(&s->lock);
-}
-
-bool corpus_shared_epoch(int64_t *epoch, struct corpus *corpus, struct error *err) {
-    struct shared *s = corpus->shared;
-    lock_take(&s->lock);
-    *epoch = s->epoch;
-    struct error why = s->why;
-    lock_drop(&s->lock);
-    if (*epoch > 0)
-        return true;
-    if (why.kind)
-        return error_set_code(err, ERROR_BUSY, SHARED_DOWN, "%.240s", why.text);
-    return error_set_code(err, ERROR_BUSY, SHARED_DOWN, "ChromaDB has not answered yet");
-}
-
-bool corpus_shared_count(int64_t *n_unshared, struct corpus *corpus, struct error *err) {
-    struct shared_counts counts;
-    int64_t epoch;
-    *n_unshared = 0;
-    if (!corpus->shared)
-        return true;
-    if (!corpus_shared_epoch(&epoch, corpus, err) ||
-        !store_count_shared(&counts, corpus->store, epoch, err))
-        return false;
-    *n_unshared = counts.unshared;
-    return true;
 }
 
 /* ---- the store as it is --------------------------------------------------------------------- */
@@ -283,6 +254,35 @@ static bool check(struct shared *s, bool *anew) {
     return ok;
 }
 
+bool corpus_shared_epoch(int64_t *epoch, struct corpus *corpus, struct error *err) {
+    struct shared *s = corpus->shared;
+    bool anew;
+    if (!s->thread && s->epoch == 0) /* a command that starts nothing asks by itself */
+        check(s, &anew);
+    lock_take(&s->lock);
+    *epoch = s->epoch;
+    struct error why = s->why;
+    lock_drop(&s->lock);
+    if (*epoch > 0)
+        return true;
+    if (why.kind)
+        return error_set_code(err, ERROR_BUSY, SHARED_DOWN, "%.240s", why.text);
+    return error_set_code(err, ERROR_BUSY, SHARED_DOWN, "ChromaDB has not answered yet");
+}
+
+bool corpus_shared_count(int64_t *n_unshared, struct corpus *corpus, struct error *err) {
+    struct shared_counts counts;
+    int64_t epoch;
+    *n_unshared = 0;
+    if (!corpus->shared)
+        return true;
+    if (!corpus_shared_epoch(&epoch, corpus, err) ||
+        !store_count_shared(&counts, corpus->store, epoch, err))
+        return false;
+    *n_unshared = counts.unshared;
+    return true;
+}
+
 /* ---- what is to be told --------------------------------------------------------------------- */
 
 /* Of what was never known to be there nobody knows the generation here. */
@@ -332,24 +332,25 @@ static bool tell_removals(struct shared *s, struct error *err) {
     return true;
 }
 
-/* Its own job puts it, which waits or runs. */
-static bool has_job(bool *out, struct arena *arena, struct corpus *corpus, const char *doc_id,
-                    struct error *err) {
+/* Its own job puts it, which waits or runs; or was cancelled, and nothing is to come of it. */
+static bool has_job(bool *out, struct arena *arena, struct corpus *corpus,
+                    const struct shared_row *row, struct error *err) {
     struct job_row job;
     bool found;
-    if (!store_find_document_job(&job, &found, arena, corpus->store, doc_id, err))
+    if (!store_find_document_job(&job, &found, arena, corpus->store, row->doc_id, err))
         return false;
-    *out = found && (job.state == JOB_QUEUED || job.state == JOB_PROCESSING);
+    *out = found && (job.state == JOB_QUEUED || job.state == JOB_PROCESSING ||
+                     (job.state == JOB_CANCELLED && row->epoch == SHARED_HELD));
     return true;
 }
 
 /* A document that is refused is passed over; a store that does not answer ends the pass. */
-static bool put_one(struct shared *s, struct arena *arena, const char *doc_id, int64_t *n_refused,
-                    struct error *err) {
+static bool put_one(struct shared *s, struct arena *arena, const struct shared_row *row,
+                    int64_t *n_refused, struct error *err) {
     bool busy;
-    if (!has_job(&busy, arena, s->corpus, doc_id, err))
+    if (!has_job(&busy, arena, s->corpus, row, err))
         return false;
-    if (busy || corpus_share(s->corpus, NULL, doc_id, err))
+    if (busy || corpus_share(s->corpus, NULL, row->doc_id, err))
         return true;
     if (strcmp(err->code, SHARED_DOWN) == 0 || err->kind == ERROR_IO)
         return false;
@@ -376,7 +377,7 @@ static bool put_unshared(struct shared *s, bool *all, struct error *err) {
         bool ok = store_list_unshared(&rows, &n, &after, arena, s->corpus->store, epoch, after,
                                       BATCH, err);
         for (int i = 0; i < n && ok && !is_stopping(s); i++)
-            ok = put_one(s, arena, rows[i].doc_id, &n_refused, err);
+            ok = put_one(s, arena, &rows[i], &n_refused, err);
         arena_free(arena);
         if (!ok)
             return false;
@@ -531,7 +532,7 @@ void corpus_shared_stop(struct corpus *corpus) {
     if (!s)
         return;
     lock_take(&s->lock);
-    s->stopping = true;
+    atomic_store(&s->stopping, true);
     cond_wake_all(&s->changed);
     lock_drop(&s->lock);
     thread_join(s->thread);

@@ -150,8 +150,8 @@ static void load_file(struct uploads_table *table, const char *text) {
     struct upload_mark mark;
     char letter, kept;
     int at = 0;
-    if (sscanf(text, "%c%c %" SCNd64 " %" SCNd64 " %" SCNu64 "%n", &letter, &kept,
-               &mark.size_bytes, &mark.mtime_ns, &mark.inode, &at) != 5 ||
+    if (sscanf(text, "%c%c %" SCNd64 " %" SCNd64 " %" SCNu64 "%n", &letter, &kept, &mark.size_bytes,
+               &mark.mtime_ns, &mark.inode, &at) != 5 ||
         at == 0 || text[at++] != ' ' || !text[at] || uploads_lookup(table, text + at))
         return;
     const char *found = memchr(letters + 1, letter, sizeof letters - 1);

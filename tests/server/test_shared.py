@@ -1,12 +1,14 @@
 """Documents through a real ChromaDB: what lies there, what workers that share it find and remove,
 and what becomes of it all when the server goes away, comes back, or has lost everything."""
 
+import json
 import shutil
+import subprocess
 import time
 
 import pytest
 
-from running import SLOW
+from running import PROGRAM, SLOW
 from test_embedding_pipeline import (drained, health, models, pages_of, search, serve,  # noqa: F401
                                      text_of)
 
@@ -317,3 +319,50 @@ def test_vectors_of_another_model_are_refused(serve, chroma):  # noqa: F811
     second.upload(pages_of("ours", 1), "ours.txt")
     time.sleep(1)
     assert chroma.counts() == counts
+
+
+# ---- further ways ------------------------------------------------------------------------------
+
+
+def test_commands_without_a_server_ask_it_too(worker, chroma):
+    server = worker()
+    _, document = server.read(pages_of("command", 2), "command.txt")
+    settled(server)
+    env = server.env
+    server.stop()
+
+    def ask(mode):
+        done = subprocess.run([PROGRAM, "search", "--json", "--mode", mode, *text_of(
+            "commandx0").split()], env=env, capture_output=True, text=True, timeout=60 * SLOW)
+        return done, done.stdout and json.loads(done.stdout)
+
+    for mode in MODES:
+        done, reply = ask(mode)
+        assert done.returncode == 0, done.stderr
+        assert document["doc_id"] in [hit["doc_id"] for hit in reply["results"]], mode
+    chroma.stop()
+    done, _ = ask("visual")
+    assert done.returncode == 1 and "127.0.0.1" in done.stderr, done.stderr
+    assert ask("lexical")[0].returncode == 0
+
+
+def test_a_cancelled_document_stays_out(worker, chroma):
+    server = worker()
+    until(lambda: store(server)["reachable"])
+    chroma.stop()
+    until(lambda: not store(server)["reachable"])
+    sent = server.upload(pages_of("cancelled", 1), "cancelled.txt").json["documents"][0]
+    until(lambda: server.get(f"/jobs/{sent['job_id']}").json["retrying"], what="a job that waits")
+    listed = subprocess.run([PROGRAM, "jobs"], env=server.env, capture_output=True, text=True)
+    assert "retrying: backend_unavailable" in listed.stdout, listed.stdout
+    assert known(server)[sent["doc_id"]]["status"] == "queued"
+    assert server.request("POST", f"/jobs/{sent['job_id']}/cancel").status == 200
+    chroma.start()
+    until(lambda: store(server)["reachable"], what="the store")
+    time.sleep(3)
+    assert nowhere(server, sent["doc_id"], text_of("cancelledx0"))
+    assert known(server)[sent["doc_id"]]["status"] == "failed"
+    assert chroma.counts().get(PAGES, 0) == 0
+    assert server.request("POST", f"/jobs/{sent['job_id']}/retry").status == 200
+    assert server.wait_job(sent["job_id"])["state"] == "completed"
+    assert everywhere(server, sent["doc_id"], text_of("cancelledx0"))
