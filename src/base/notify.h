@@ -14,8 +14,8 @@ struct notify;
 bool notify_open(struct notify **out, const char *root, struct error *err);
 void notify_close(struct notify *notify); /* NULL is fine */
 
-/* path: below root, without it; a file or folder that came, went, or was written and closed, "" for root
- * itself. Of a folder, anything below may have changed. */
+/* path: below root, without it: a file or folder that came or went, a file that was written and
+ * closed, "" for root itself. Of a folder, anything below may have changed. */
 typedef void (*notify_visitor)(void *ctx, const char *path);
 enum notify_result {
     NOTIFY_QUIET,  /* the time passed, or notify_wake was called */

@@ -75,9 +75,15 @@ static bool is_ours(const char *path) {
            !(n > 8 && strcmp(path + n - 8, ".PARTIAL") == 0);
 }
 
+static bool is_in(const char *path, const char *folder) {
+    size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
 /* DATA_DIR and MODELS_DIR may lie below, or the folder may be theirs. */
-static bool is_data(const struct uploads *w, const char *folder) {
-    return strcmp(folder, w->data_dir) == 0 || strcmp(folder, w->models_dir) == 0;
+static bool is_data(const struct uploads *w, const char *path) {
+    return (is_in(w->data_dir, w->root) && is_in(path, w->data_dir)) ||
+           (is_in(w->models_dir, w->root) && is_in(path, w->models_dir));
 }
 
 static bool has_partial(struct uploads *w, const char *path) {
@@ -195,7 +201,7 @@ static void on_change(void *ctx, const char *path) {
         w->scan_at = 0;
         return;
     }
-    if (!is_ours(path))
+    if (!is_ours(path) || is_data(w, whole_path(w, path)))
         return;
     if (lstat(whole_path(w, path), &st) == 0) {
         look_at(w, path, &st, 0);

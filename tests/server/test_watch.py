@@ -158,8 +158,9 @@ def test_what_failed_is_taken_when_it_changes(watched):
     assert set(watched.listed()) == {good}
 
 
-def test_what_is_refused_is_tried_when_it_changes(watched):
-    watched.write("a.pdf", b"MZ\x90\x00" + b"\x00\x01" * 4000)
+def test_what_is_refused_is_tried_when_it_changes(start):
+    watched = Watched(start(MAX_FILE_SIZE_MB="1", **FAST))
+    watched.write("a.pdf", b"%PDF-1.7\n" + b"\x00\x01" * 700000)
     watched.rest()
     assert watched.listed() == {}
     assert watched.server.log.count("Not taken from the uploads folder: a.pdf") == 1
@@ -500,8 +501,9 @@ def test_elsewhere(start, tmp_path):
 
 
 def test_the_data_folder_below_it(start, tmp_path):
-    watched = Watched(start(UPLOADS_DIR=str(tmp_path), **FAST))
-    watched.uploads = tmp_path
+    watched = Watched(start(UPLOADS_DIR=str(tmp_path / "up"),
+                            DATA_DIR=str(tmp_path / "up" / "data"), **FAST))
+    watched.uploads = tmp_path / "up"
     one = watched.write("a.txt", text(1))
     watched.ready(one)
     watched.write("data/inside.txt", text(2))
