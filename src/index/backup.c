@@ -353,7 +353,8 @@ static bool read_head(struct shape *shape, const struct block_head *head, struct
                             .pool_factor = (int)head->pool_factor};
     bool ok = memcmp(head->magic, MAGIC, sizeof head->magic) == 0 && head->id > 0 &&
               head->id <= INT64_MAX && head->kind <= ITEM_CHUNK && head->n >= 1 &&
-              head->n <= MAX_VECTORS && segment_has_shape(shape) && (shape->late || head->n == 1) &&
+              head->n <= MAX_VECTORS && head->flags <= (FLAG_LATE | FLAG_FULL) &&
+              segment_has_shape(shape) && (shape->late || head->n == 1) &&
               head->len >= INDEX_BLOCK_HEAD && head->len <= INDEX_BLOCK_MAX &&
               (uint64_t)shape->dim * head->n <= INDEX_BLOCK_MAX;
     ok = ok && head->len == INDEX_BLOCK_HEAD + shape_scan_bytes(shape) +
