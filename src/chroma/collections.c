@@ -16,6 +16,8 @@
 #define LIST_PAGE 500
 #define MAX_LISTED 100000
 #define MAX_WAIT_MS 15000    /* for a server that is started again */
+#define EF 200               /* twice the defaults: candidates, and neighbours, of an item's */
+#define NEIGHBORS 32         /* one vector */
 #define SYNC_THRESHOLD 10000 /* the default, 1000, leaves indexes damaged when it is killed */
 
 static const char *const suffixes[] = {"", "-tokens", "-vectors"};
@@ -232,11 +234,16 @@ static bool make_one(struct chroma_one *one, struct chroma *chroma, const struct
         json_object_set_new(metadata, "docusearch_late", json_boolean(of->late));
     }
     json_object_set_new(metadata, "docusearch_space", chroma_text(space));
+    json_t *hnsw = json_pack("{s:s,s:i}", "space", "cosine", "sync_threshold", SYNC_THRESHOLD);
+    if (i != CHROMA_DOCUMENTS && i % 3 == CHROMA_VECTORS) { /* one vector an item: miss none */
+        json_object_set_new(hnsw, "ef_construction", json_integer(EF));
+        json_object_set_new(hnsw, "ef_search", json_integer(EF));
+        json_object_set_new(hnsw, "max_neighbors", json_integer(NEIGHBORS));
+    }
     json_t *reply;
     if (!call(&reply, chroma, "POST", "",
-              json_pack("{s:s,s:b,s:o,s:{s:{s:s,s:i}}}", "name", one->name, "get_or_create", 1,
-                        "metadata", metadata, "configuration", "hnsw", "space", "cosine",
-                        "sync_threshold", SYNC_THRESHOLD),
+              json_pack("{s:s,s:b,s:o,s:{s:o}}", "name", one->name, "get_or_create", 1, "metadata",
+                        metadata, "configuration", "hnsw", hnsw),
               err))
         return false;
     take_one(one, reply);
@@ -443,6 +450,10 @@ bool chroma_drop_aside(struct chroma *chroma, struct error *err) {
             *err = why;
     }
     json_decref(all);
+    lock_take(&chroma->lock);
+    if (ok)
+        chroma->note[0] = '\0';
+    lock_drop(&chroma->lock);
     return ok;
 }
 
@@ -480,7 +491,8 @@ static bool touch_vectors(struct http_reply *reply, const struct chroma_one *one
 }
 
 /* One attempt of what reads a collection's index: how many rows, and the nearest to something. An
- * index that has lost its vectors answers too, with few. */
+ * index that has lost its vectors answers too, with few; of one where all are the same, and which
+ * nobody searches, that is no sign. */
 static bool touch(struct chroma_one *one, struct chroma *chroma, struct error *err) {
     char *target = mem_printf("%s/collections/%s/count", chroma_link_base(chroma->link), one->uuid);
     const struct chroma_call asked = {.method = "GET", .target = target, .patience = CHROMA_READS};
