@@ -7,10 +7,10 @@
 #include "corpus/blocks.h"
 #include "corpus/export.h"
 #include "corpus/internal.h"
+#include "corpus/shared.h"
 #include "corpus/sums.h"
 #include "index/backup.h"
 #include "store/backup.h"
-#include "store/shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -338,6 +338,8 @@ static bool commit(bool *queued, struct import *m, struct coming *document, stru
         if (document->writers[i] && !document->broken[i] && document->state == DOCUMENT_READY)
             ok = index_writer_commit(document->writers[i], tx, err);
     }
+    if (corpus->shared && document->state == DOCUMENT_READY)
+        ok = ok && corpus_share_hold(corpus, tx, document->doc_id, err);
     *queued = ok && document->state == DOCUMENT_WAITING;
     if (*queued)
         ok = queue_put(&job_id, corpus->queue, tx, CORPUS_JOB_INGEST, document->doc_id,
@@ -455,6 +457,7 @@ static bool bring_all(struct import *m, struct error *err) {
         m->facts.n_known += n_known;
         lock_drop(&m->lock);
         ok = ok && bring_window(m, window, n, err);
+        corpus_shared_wake(m->corpus);
         free_window(m, window, n);
     }
     mem_free(window);

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from chroma_server import ChromaServer
 from running import PROGRAM, SLOW, Running, environment
 from test_embedding_pipeline import (LOST, drained, health, models, needs_fault_points, pages_of,
                                      search, serve, space, text_of)
@@ -697,3 +698,54 @@ def test_a_caller_names_no_folder(exported, tmp_path, start):
     assert done.returncode == 0 and json.loads(done.stdout)["documents_imported"] == 3, done.stderr
     assert not note.exists()  # it is for one import
     assert server.request("POST", "/import", body, key).status == 404
+
+
+# ---- with a shared store ------------------------------------------------------------------------
+
+
+def test_a_restored_worker_shares_again(serve, tmp_path):
+    """A worker that lost its data folder, and finds its documents in ChromaDB as those of another,
+    has them for its own after the import, originals and all."""
+    chroma = ChromaServer(tmp_path / "chroma")
+    chroma.start()
+    try:
+        settings = chroma.settings
+        server = serve(**settings)
+        ids = fill(server, 5)
+        wait_shared(server)
+        before = {query: [hit["doc_id"] for hit in search(server, query, "text", 20)["results"]]
+                  for query in QUERIES[:3]}
+        assert all(before.values())
+        done = export(server, tmp_path / "export")
+        assert done["items_with_vectors"] > 0
+        rows = chroma.counts()
+        server.stop()
+        shutil.rmtree(server.data_dir)
+        server = serve(**settings)
+        deadline = time.monotonic() + 60 * SLOW
+        while counts(server) < 5:  # as mirrors
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        doc_id = ids["1.txt"]
+        assert server.get(f"/documents/{doc_id}/original").status == 404
+        assert export(server, tmp_path / "mirrors")["documents"] == 0
+        assert import_(server, tmp_path / "export")["documents_imported"] == 5
+        wait_shared(server)
+        assert server.get(f"/documents/{doc_id}/original").body == pages_of(1, 3)
+        for query, found in before.items():
+            results = search(server, query, "text", 20)["results"]
+            assert [hit["doc_id"] for hit in results] == found
+        assert chroma.counts() == rows
+    finally:
+        chroma.stop()
+
+
+def wait_shared(server):
+    deadline = time.monotonic() + 60 * SLOW
+    while True:
+        store = health(server)["store"]
+        if store["reachable"] and store["documents"]["waiting"] == 0 \
+                and store["documents"]["own"] == 5:
+            return
+        assert time.monotonic() < deadline, store
+        time.sleep(0.1)
