@@ -164,6 +164,7 @@ int command_check(const struct command *self, int argc, char **argv, struct sett
     check_chroma(&c);
     check_folders(&c);
     check_limits(&c);
+    check_hook(&c);
     session_close(&c.session);
     lock_fini(&c.lock);
     json_decref(c.health);

@@ -34,5 +34,7 @@ void check_models(struct checking *c);
 /* check_services.c: who else there is: the port, ChromaDB. */
 void check_port(struct checking *c); /* of the session */
 void check_chroma(struct checking *c);
+/* check_hook.c: what Copyparty runs. */
+void check_hook(struct checking *c);
 
 #endif

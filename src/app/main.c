@@ -96,8 +96,8 @@ static const struct command commands[] = {
      command_import, false},
     {"hook", "hook [--map FROM=TO]… [--deadline SECONDS] [EVENT]",
      "tell the server what Copyparty did",
-     "For Copyparty's hooks, as `--xau f,t60,j,,docusearch,hook`, likewise --xad, --xar, --xbr and\n"
-     "--xac, and `--xiu j,i5,,docusearch,hook`; deploy/copyparty.conf has them all.\n"
+     "For Copyparty's hooks, as `--xau f,t60,j,,docusearch,hook`, likewise --xad, --xar, --xbr\n"
+     "and --xac, and `--xiu j,i5,,docusearch,hook`; deploy/copyparty.conf has them all.\n"
      "  EVENT                the event as JSON, or a path; else standard input has them\n"
      "  --map FROM=TO        what paths begin with at Copyparty and at the server; repeatable,\n"
      "                       beside HOOK_PATH_MAP\n"

@@ -5,12 +5,14 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import threading
 import time
 
 import pytest
 
+from copyparty_payloads import PAYLOADS
 from programs import free_port
 from running import PROGRAM, SLOW, environment
 
@@ -452,3 +454,85 @@ def test_with_the_real_server(start, tmp_path):
     assert "exe" in run(server.port, event(uploads / "program.exe"), **key)
     assert "INGEST_ROOTS" in run(server.port, event("/etc/hostname"), status=1, **key)
     assert "correct horse" not in server.log
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+def hook_finding(data_dir, path, **settings):
+    env = {**environment(data_dir, TEXT_MODEL="none", MODEL_NAME="none", **settings), "PATH": path}
+    done = subprocess.run([PROGRAM, "check", "--json"], env=env, capture_output=True,
+                          timeout=60 * SLOW)
+    [found] = [entry for entry in json.loads(done.stdout)["findings"] if entry["what"] == "hook"]
+    return found
+
+
+def test_check_runs_the_hook(start, tmp_path):
+    """As Copyparty finds it: through PATH; and with a server, whether it is reached."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "docusearch"
+    program.symlink_to(PROGRAM)
+    path = f"{tmp_path}/nowhere:{tmp_path / 'bin'}"
+    assert hook_finding(tmp_path / "none", str(tmp_path))["verdict"] == "note"
+    found = hook_finding(tmp_path / "none", path)
+    assert (found["verdict"], found["fact"]) == ("ok", str(program))
+    (tmp_path / "key").write_text("kept\n")
+    server = start(API_KEY_FILE=str(tmp_path / "key"))
+    found = hook_finding(server.data_dir, path, API_KEY_FILE=str(tmp_path / "key"))
+    assert found["verdict"] == "ok" and "reaches the server" in found["fact"]
+    found = hook_finding(server.data_dir, path, API_KEY_FILE=str(tmp_path / "key"),
+                         HOOK_PATH_MAP="nonsense")
+    assert found["verdict"] == "wrong" and "nonsense" in found["fact"] and found["advice"]
+    program.unlink()
+    program.write_text("#!/bin/sh\necho 'no such thing' >&2\nexit 3\n")
+    program.chmod(0o755)
+    found = hook_finding(tmp_path / "none", path)
+    assert found["verdict"] == "wrong" and "3: no such thing" in found["fact"]
+
+
+# ---- what two versions of Copyparty gave ---------------------------------------------------------
+
+RECORDED = [(version, done, *call) for version, actions in PAYLOADS.items()
+            for done, calls in actions.items() for call in calls]
+
+
+def test_recorded_payloads(noting, tmp_path):
+    """Every one is understood: none fails but by names that JSON cannot say, and what is told lies
+    where the map says."""
+    root = tmp_path / "mapped"
+    root.mkdir()
+    events = {}
+    for version, done, name, form, arguments, said in RECORDED:
+        key = (name, form, tuple(arguments[1:]), said)
+        events.setdefault(key, (version, done))
+    assert len(events) > 100
+    for (name, form, arguments, said), where in events.items():
+        noting.calls.clear()
+        shown = b"".join(arguments) + said
+        if b"\\udc" in shown or any(byte >= 0x80 for byte in shown) and not is_utf8(shown):
+            continue
+        gone = name in ("xad", "xbr")  # xbr: the move is done before the hook looks
+        for key, path in re.findall(rb'"(ap|ap_from)": "/uploads/([^"\\]+)"', shown):
+            file = root / os.fsdecode(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if gone or key == b"ap_from":
+                file.unlink(missing_ok=True)
+            else:
+                file.write_bytes(b"x")
+        run(noting.port, "--deadline", "10", f"--map=/uploads={root}", *arguments, said=said)
+        assert noting.calls, (name, form, where)
+        assert all(path.startswith(f"{root}/") for _, path in noting.told), (name, form, where)
+        if name == "xad" and b"{" in shown:
+            assert {call for call, _ in noting.told} == {"delete"}
+        if name in ("xau", "xac") and b"{" in shown:
+            assert {call for call, _ in noting.told} == {"process"}
+        if b'"ap_from"' in shown or b'"ap_to"' in shown:
+            assert [call for call, _ in noting.told] == ["process", "delete"], (name, form, where)
+
+
+def is_utf8(data):
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -46,5 +46,6 @@ int main(void) {
     failed += run_thread_tests();
     failed += run_log_tests();
     failed += run_settings_tests();
+    failed += run_notify_tests();
     return failed != 0;
 }

@@ -17,6 +17,7 @@ int run_files_tests(void);
 int run_thread_tests(void);
 int run_log_tests(void);
 int run_settings_tests(void);
+int run_notify_tests(void);
 
 /* A fresh folder under TMPDIR or /tmp (mem_free); temp_dir_drop removes it with its tree. */
 char *temp_dir_make(void);
