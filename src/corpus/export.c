@@ -419,7 +419,7 @@ static int64_t bytes_of(const struct exporting *x) {
     return n;
 }
 
-static void fini(struct exporting *x) {
+static void fini(struct exporting *x, bool failed) {
     store_close(x->copy);
     index_source_free(x->source);
     for (size_t i = 0; i < x->n_slots; i++) {
@@ -429,7 +429,7 @@ static void fini(struct exporting *x) {
     }
     mem_free(x->taken);
     corpus_sums_fini(&x->sums);
-    corpus_export_close(&x->folder);
+    corpus_export_close(&x->folder, failed);
 }
 
 bool corpus_export(struct export_outcome *out, const char *data_dir, const char *folder,
@@ -456,6 +456,6 @@ bool corpus_export(struct export_outcome *out, const char *data_dir, const char 
     ok = ok && corpus_sums_write(&x.sums, x.folder.partial, out->n_documents, err) &&
          corpus_export_swap(&x.folder, err);
     mem_free(database);
-    fini(&x);
+    fini(&x, !ok);
     return ok;
 }

@@ -76,6 +76,10 @@ static bool open_partial(struct export_folder *x, struct error *err) {
     }
     if (ok && flock(x->mark, LOCK_EX | LOCK_NB) != 0)
         ok = error_set(err, ERROR_BUSY, "another export is writing %s", x->partial);
+    if (!ok && x->mark >= 0) {
+        close(x->mark);
+        x->mark = -1;
+    }
     static const char *const left[] = {"documents", "vectors", "tmp", EXPORT_SUMS, EXPORT_HEAD};
     for (size_t i = 0; i < BASE_COUNT(left) && ok; i++) {
         char *path = mem_printf("%s/%s", x->partial, left[i]);
@@ -115,7 +119,10 @@ bool corpus_export_open(struct export_folder *out, const char *path, struct erro
     return open_old(out, err) && open_partial(out, err);
 }
 
-void corpus_export_close(struct export_folder *folder) {
+void corpus_export_close(struct export_folder *folder, bool drop) {
+    struct error ignored;
+    if (drop && folder->mark >= 0)
+        dir_remove(folder->partial, &ignored);
     if (folder->mark >= 0)
         close(folder->mark);
     corpus_sums_fini(&folder->old_sums);

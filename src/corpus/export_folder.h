@@ -14,7 +14,8 @@ struct export_folder {
 /* An export that was cut off between its two renamings is there again; what else was left in
  * partial is gone. ERROR_CONFLICT not_empty, ERROR_BUSY. */
 bool corpus_export_open(struct export_folder *out, const char *path, struct error *err);
-void corpus_export_close(struct export_folder *folder); /* half opened is fine */
+/* Half opened is fine. drop: partial goes, if it is ours. */
+void corpus_export_close(struct export_folder *folder, bool drop);
 /* Can files of the data folder be linked, and is there room for what cannot? ERROR_IO disk_full. */
 bool corpus_export_room(bool *links, const struct export_folder *folder, const char *data_dir,
                         struct error *err);

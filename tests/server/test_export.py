@@ -401,13 +401,32 @@ def test_no_room_is_said_beforehand(serve, tmp_path, small_disk):
     (small_disk / "ballast").write_bytes(bytes(275 << 20))
     done = command(server.env, "export", str(small_disk / "export"))
     assert done.returncode == 1 and "are needed" in done.stderr, done.stderr
-    assert not (small_disk / "export").exists()
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
     (small_disk / "ballast").unlink()
     export(server, small_disk / "export")
     env = {**server.env, "DATA_DIR": str(small_disk / "other")}
     (small_disk / "ballast").write_bytes(bytes(40 << 20))  # leaves less than the reserve
     done = command(env, "import", str(small_disk / "export"))
     assert done.returncode == 1 and "reserve" in done.stderr, done.stderr
+
+
+def test_one_export_at_a_time(serve, tmp_path):
+    needs_fault_points()
+    server = serve(text="none")
+    fill(server, 2)
+    folder = tmp_path / "export"
+    first = subprocess.Popen([PROGRAM, "export", str(folder), "--quiet"],
+                             env={**server.env, "DOCUSEARCH_FAULT": "export_copied:sleep"})
+    deadline = time.monotonic() + 30 * SLOW
+    while not (tmp_path / "export.partial" / "docusearch.db").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    done = command(server.env, "export", str(folder))
+    assert done.returncode == 1 and "another export" in done.stderr
+    assert (tmp_path / "export.partial" / "docusearch.db").exists()
+    first.kill()
+    first.wait()
+    export(server, folder)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
