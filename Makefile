@@ -2,7 +2,7 @@
 BUILD := build
 TEST_BUILD := build-test
 
-.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models bench-search install clean
+.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models bench-search install uninstall clean
 
 all: setup $(BUILD)/build.ninja
 	ninja -C $(BUILD) docusearch
@@ -61,8 +61,18 @@ bench-search: all
 	ninja -C $(BUILD) bench/bench_search
 	python3 bench/search.py $(BUILD) $(BENCH_SEARCH)
 
+# The program, its manual page, bash's completion, the service and its log's rotation; DESTDIR, PREFIX
+# and SYSCONFDIR say where to.
+PREFIX := /usr/local
+SYSCONFDIR := $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
 install: all
-	meson install --no-rebuild -C $(BUILD)
+	meson configure $(BUILD) -Dprefix=$(PREFIX) -Dsysconfdir=$(SYSCONFDIR)
+	ninja -C $(BUILD) docusearch deploy/docusearch.1
+	DESTDIR="$(DESTDIR)" meson install --no-rebuild --strip -C $(BUILD)
+
+# What the last install put there.
+uninstall:
+	ninja -C $(BUILD) uninstall
 
 clean:
 	rm -rf $(BUILD) $(TEST_BUILD) build-lint build-fuzz build-asan build-tsan
