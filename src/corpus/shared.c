@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define LOOK_MS 2000        /* between two looks at the store */
+#define FIRST_LOOK_MS 3000  /* that who comes before the first look waits for it */
 #define LOADING_MS 200      /* while a model is loading */
 #define OVERLAP_MS 300000   /* clocks of workers differ by less */
 #define ALL_MS (10 * 60000) /* all records are looked at so often */
@@ -244,6 +245,8 @@ static bool check(struct shared *s, bool *anew) {
     bool was = s->epoch > 0, said = s->why.kind != 0;
     *anew = ok && epoch != s->epoch;
     s->epoch = ok ? epoch : 0;
+    s->looked = true;
+    cond_wake_all(&s->changed);
     s->why = ok ? (struct error){0} : err;
     lock_drop(&s->lock);
     if (ok && !was)
@@ -259,7 +262,10 @@ bool corpus_shared_epoch(int64_t *epoch, struct corpus *corpus, struct error *er
     bool anew;
     if (!s->thread && s->epoch == 0) /* a command that starts nothing asks by itself */
         check(s, &anew);
+    int64_t until_ms = time_mono_ms() + FIRST_LOOK_MS;
     lock_take(&s->lock);
+    while (s->thread && !s->looked && !s->stopping && time_mono_ms() < until_ms)
+        cond_wait(&s->changed, &s->lock, until_ms);
     *epoch = s->epoch;
     struct error why = s->why;
     lock_drop(&s->lock);

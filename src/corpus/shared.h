@@ -21,7 +21,7 @@ struct shared {
     struct lock lock; /* LOCK_READ, over what follows; nothing is called under it */
     struct signal_cond changed;
     atomic_bool stopping;
-    bool woken;
+    bool woken, looked;  /* looked: the store was asked once at least */
     int64_t epoch;       /* of the store as it is now; 0: it does not answer, or never did yet */
     struct error why;    /* it does not, and why; kind 0: it does */
     struct error spaces; /* a model's vectors are not to be shared, and why; or kind 0 */

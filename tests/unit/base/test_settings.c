@@ -586,7 +586,7 @@ static void effective_settings_in_one_line(void **state) {
     for (size_t i = 0; i < BASE_COUNT(variables); i++)
         assert_non_null(strstr(out.data, variables[i]));
     for (char *line = out.data, *next; (next = strchr(line, '\n')) != NULL; line = next + 1)
-        assert_true(next - line <= 135);
+        assert_true(next - line <= 130);
     buf_fini(&out);
 }
 
