@@ -470,6 +470,7 @@ static bool await_server(struct chroma *chroma, struct error *err) {
 }
 
 #define N_TOUCHED 100
+#define MAX_LOST 4 /* touches whose reply did not come, of a server that lives */
 
 static bool touch_vectors(struct http_reply *reply, const struct chroma_one *one, int n_results,
                           struct chroma *chroma, struct error *err) {
@@ -543,40 +544,62 @@ static bool recover(struct chroma *chroma, const struct chroma_one *one, const s
     return look(chroma, err);
 }
 
+/* Is it still up, right after a connection ended? Then it was the network's doing. */
+static bool lives(struct chroma *chroma) {
+    const struct chroma_call asked = {
+        .method = "GET", .target = "/api/v2/heartbeat", .patience = CHROMA_PROBES};
+    struct http_reply reply;
+    if (!chroma_link_try(&reply, chroma->link, &asked, NULL))
+        return false;
+    http_reply_fini(&reply);
+    return true;
+}
+
+/* Counts a touch that ended the server, or met an unreadable index. True: it is the second one. */
+static bool suspect(struct chroma *chroma, const struct chroma_one *one) {
+    lock_take(&chroma->lock);
+    bool again = strcmp(chroma->suspect, one->uuid) == 0;
+    snprintf(chroma->suspect, sizeof chroma->suspect, "%s", one->uuid);
+    chroma->n_deaths = again ? chroma->n_deaths + 1 : 1;
+    bool damaged = chroma->n_deaths >= 2;
+    lock_drop(&chroma->lock);
+    return damaged;
+}
+
+static void clear(struct chroma *chroma, const struct chroma_one *one, bool gone) {
+    lock_take(&chroma->lock);
+    if (strcmp(chroma->suspect, one->uuid) == 0)
+        chroma->suspect[0] = '\0';
+    chroma->stale = chroma->stale || gone;
+    lock_drop(&chroma->lock);
+}
+
 /* *damaged: this touch and the one before ended the server, or found the index unreadable. */
 static bool touch_twice(bool *damaged, struct chroma_one *one, struct chroma *chroma,
                         struct error *why, struct error *err) {
     *damaged = false;
-    while (!touch(one, chroma, why)) {
+    for (int n_lost = 0; !touch(one, chroma, why); time_sleep_ms(200)) {
         if (why->kind == ERROR_MISSING) {
-            lock_take(&chroma->lock);
-            chroma->stale = true;
-            lock_drop(&chroma->lock);
+            clear(chroma, one, true);
             return true;
         }
         bool broke = strcmp(why->code, CHROMA_BROKEN) == 0;
         bool unreadable = strcmp(why->code, CHROMA_FAULTY) == 0;
-        if (!broke && !unreadable) {
+        if (unreadable || (broke && !lives(chroma))) {
+            *damaged = suspect(chroma, one);
+            if (!await_server(chroma, err))
+                return false;
+            if (*damaged)
+                return true;
+        } else if (why->kind != ERROR_BUSY || ++n_lost == MAX_LOST ||
+                   !chroma_link_probe(chroma->link, NULL)) {
+            snprintf(why->code, sizeof why->code, "backend_unavailable");
             if (err)
                 *err = *why;
             return false;
         }
-        lock_take(&chroma->lock);
-        bool again = strcmp(chroma->suspect, one->uuid) == 0;
-        snprintf(chroma->suspect, sizeof chroma->suspect, "%s", one->uuid);
-        chroma->n_deaths = again ? chroma->n_deaths + 1 : 1;
-        *damaged = chroma->n_deaths >= 2;
-        lock_drop(&chroma->lock);
-        if (!await_server(chroma, err))
-            return false;
-        if (*damaged)
-            return true;
-        time_sleep_ms(200);
     }
-    lock_take(&chroma->lock);
-    if (strcmp(chroma->suspect, one->uuid) == 0)
-        chroma->suspect[0] = '\0';
-    lock_drop(&chroma->lock);
+    clear(chroma, one, false);
     return true;
 }
 
@@ -586,13 +609,13 @@ static bool touch_all(struct chroma *chroma, struct error *err) {
     bool usable;
     copy_set(&set, &usable, chroma);
     lock_take(&chroma->lock);
-    char suspect[sizeof chroma->suspect];
-    memcpy(suspect, chroma->suspect, sizeof suspect);
+    char last[sizeof chroma->suspect];
+    memcpy(last, chroma->suspect, sizeof last);
     lock_drop(&chroma->lock);
     for (int turn = 0; turn < 2; turn++) {
         for (int i = 0; i < CHROMA_MAX_COLLECTIONS; i++) {
             struct chroma_one *one = &set.of[i];
-            bool first = strcmp(one->uuid, suspect) == 0;
+            bool first = strcmp(one->uuid, last) == 0;
             if (!one->uuid[0] || one->foreign || first != (turn == 0))
                 continue;
             bool damaged;

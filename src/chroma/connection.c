@@ -249,7 +249,12 @@ bool chroma_link_probe(struct chroma_link *link, struct error *err) {
     struct http_reply reply;
     bool again;
     struct error why = {0};
-    if (!attempt(&reply, &again, link, &call, false, &why)) {
+    bool ok = attempt(&reply, &again, link, &call, false, &why);
+    if (!ok && again) { /* one bad answer of a proxy, or a server that starts, is no end */
+        time_sleep_ms(with_jitter(FIRST_PAUSE_MS));
+        ok = attempt(&reply, &again, link, &call, false, &why);
+    }
+    if (!ok) {
         why.kind = ERROR_BUSY;
         snprintf(why.code, sizeof why.code, "backend_unavailable");
         note_down(link, &why);

