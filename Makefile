@@ -2,7 +2,7 @@
 BUILD := build
 TEST_BUILD := build-test
 
-.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models bench-search install uninstall clean
+.PHONY: all setup setup-test build-test test demo lint format fuzz sanitize bench bench-models bench-search bench-shared install uninstall clean
 
 all: setup $(BUILD)/build.ninja
 	ninja -C $(BUILD) docusearch
@@ -60,6 +60,12 @@ bench-models: all
 bench-search: all
 	ninja -C $(BUILD) bench/bench_search
 	python3 bench/search.py $(BUILD) $(BENCH_SEARCH)
+
+# Vectors in a real ChromaDB beside the embedded index, with the tests' Python environment;
+# BENCH_MINILM: the folder of all-MiniLM-L6-v2, without which the judged part is left out. Quiet.
+bench-shared: all setup-test
+	ninja -C $(BUILD) bench/bench_search bench/bench_shared
+	.venv/bin/python bench/shared.py $(BUILD) $(BENCH_SHARED)
 
 # The program, its manual page, bash's completion, the service and its log's rotation; DESTDIR, PREFIX
 # and SYSCONFDIR say where to.
