@@ -1,13 +1,15 @@
+# shellcheck shell=bash disable=SC2207 # a word an answer; bash 3.2 has no mapfile
 # bash completion of docusearch: commands, their options, and the settings' flags, as the program
 # itself tells them.
 
 _docusearch_words() {
-    # $1: help of what; $2: what to find in it
-    "${COMP_WORDS[0]/#\~/$HOME}" help $1 2>/dev/null | sed -n "$2"
+    # $1: help of what, "" for all; $2: what to find in it
+    "${COMP_WORDS[0]/#\~/$HOME}" help ${1:+"$1"} 2>/dev/null | sed -n "$2"
 }
 
 _docusearch() {
-    local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
+    local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    local command=${COMP_WORDS[1]}
     local commands='s/^  \([a-z][a-z-]*\) .*/\1/p' settings='s/^  \(--[a-z-]*\) .*/\1/p'
     local IFS=$' \t\n' choices
     COMPREPLY=()

@@ -59,12 +59,19 @@ load_settings() {
     copyparty_url=http://127.0.0.1:$COPYPARTY_PORT
     scheme=http
     case "${CHROMA_SSL:-}" in 1 | true | yes | on) scheme=https ;; esac
+    # CHROMA_HOST names a ChromaDB of somebody's, unless it is where ours would be and nobody is.
+    chroma_elsewhere=
+    chromadb_url=http://127.0.0.1:$CHROMADB_PORT
     if [ -n "${CHROMA_HOST:-}" ]; then
-        chroma_elsewhere=yes
         chromadb_url=$scheme://$CHROMA_HOST:${CHROMA_PORT:-8000}
-    else
-        chroma_elsewhere=
-        chromadb_url=http://127.0.0.1:$CHROMADB_PORT
+        case "$CHROMA_HOST:${CHROMA_PORT:-8000}" in
+        "localhost:$CHROMADB_PORT" | "127.0.0.1:$CHROMADB_PORT")
+            if ! running chromadb >/dev/null && ! contained chromadb && chroma_answers; then
+                chroma_elsewhere=yes
+            fi
+            ;;
+        *) chroma_elsewhere=yes ;;
+        esac
     fi
 }
 
@@ -205,6 +212,14 @@ compose() {
     else
         fail "Docker is there, but neither 'docker compose' nor docker-compose"
     fi
+}
+
+# Whether NAME runs in a container that start-all.sh started.
+contained() {
+    [ -f "$SERVICES_DIR/compose" ] || return 1
+    case "$1,$(cat "$SERVICES_DIR/compose")" in
+    worker,*native-worker*) return 1 ;;
+    esac
 }
 
 # ---- programs --------------------------------------------------------------------------------------

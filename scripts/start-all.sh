@@ -7,7 +7,7 @@
 #
 # ChromaDB and Copyparty run as programs where they are on PATH or were fetched with
 # `scripts/run-worker-native.sh setup --services`; else in containers where there is Docker. What runs
-# already is left alone. With CHROMA_HOST set that ChromaDB is used, and none is started.
+# already is left alone. A ChromaDB that CHROMA_HOST names is used, and none is started.
 # Ports: CHROMADB_PORT (8001), COPYPARTY_PORT (8000), WORKER_PORT (8002). Data: DATA_DIR,
 # UPLOADS_DIR and SERVICES_DIR (ChromaDB's and Copyparty's). COPYPARTY_ACCOUNT (USER:PASSWORD) has
 # Copyparty ask for it. Logs: LOG_DIR. scripts/stop-all.sh stops it all, scripts/status.sh looks.

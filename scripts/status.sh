@@ -23,14 +23,6 @@ quoted() {
     printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"]/\\&/g')"
 }
 
-# Whether NAME runs in a container of ours.
-contained() {
-    [ -f "$SERVICES_DIR/compose" ] || return 1
-    case "$1,$(cat "$SERVICES_DIR/compose")" in
-    worker,*native-worker*) return 1 ;;
-    esac
-}
-
 all=true
 members=
 # NAME TITLE URL, and what answers where it runs.

@@ -269,6 +269,18 @@ def test_a_chromadb_elsewhere_is_used_and_left_alone(real):
         theirs.wait()
 
 
+def test_a_chromadb_that_is_set_where_ours_would_be_is_started(real):
+    """As the settings of those who had one in a container say."""
+    real.env |= {"CHROMA_HOST": "localhost", "CHROMA_PORT": real.ports["CHROMADB_PORT"]}
+    done = real.run("start-all.sh")
+    assert done.returncode == 0, done.stderr
+    status = real.status()
+    assert status["all_running"] is True
+    assert {s["mode"] for s in status["services"].values()} == {"native"}
+    log = (real.folder / "logs" / "worker-native.log").read_text()
+    assert f"CHROMA_PORT={real.ports['CHROMADB_PORT']}" in log
+
+
 # ---- what is not ours -------------------------------------------------------------------------------
 
 def test_a_process_that_came_to_the_same_id_is_not_ended(project):
@@ -405,7 +417,8 @@ def test_usage(project):
 def test_the_scripts_are_clean():
     if not shutil.which("shellcheck"):
         pytest.skip("no shellcheck")
-    paths = [str(ROOT / "scripts" / name) for name in SCRIPTS] + [str(ROOT / "docker/copyparty.sh")]
+    paths = [str(ROOT / "scripts" / name) for name in SCRIPTS]
+    paths += [str(ROOT / "docker/copyparty.sh"), str(ROOT / "deploy/docusearch.bash")]
     done = subprocess.run(["shellcheck", "-x", *paths], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
