@@ -88,8 +88,8 @@ static const struct command commands[] = {
      "  --quiet   no progress\n",
      command_export, false},
     {"import", "import DIR [--json] [--quiet]", "take in what export has put into a folder",
-     "Checks every file of the export first. Documents that are here already are left as they are,\n"
-     "so that the same command goes on with what was cut off. Into an empty data folder it is the\n"
+     "Checks every file of the export first. Documents that are here already stay as they are, so\n"
+     "that the same command goes on with what was cut off. Into an empty data folder it is the\n"
      "restore of a backup.\n"
      "  --json    the outcome as JSON on standard output\n"
      "  --quiet   no progress\n",
