@@ -67,8 +67,14 @@ static bool is_there(struct hook *h, const char *path) {
 /* Did the file come after the moment that an event told of? Times of change cannot be set. */
 static bool came_after(struct hook *h, const char *path, double when) {
     struct stat st;
-    return look(&st, h, path) && S_ISREG(st.st_mode) &&
-           (double)st.st_ctim.tv_sec + (double)st.st_ctim.tv_nsec / 1e9 >= when;
+    if (!look(&st, h, path) || !S_ISREG(st.st_mode))
+        return false;
+#ifdef __APPLE__
+    const struct timespec *changed = &st.st_ctimespec;
+#else
+    const struct timespec *changed = &st.st_ctim;
+#endif
+    return (double)changed->tv_sec + (double)changed->tv_nsec / 1e9 >= when;
 }
 
 /* ---- one call ------------------------------------------------------------------------------- */
@@ -140,6 +146,10 @@ static void send_path(struct hook *h, const char *target, const char *path) {
     int status;
     if (hook_ignores(path))
         return;
+    if (h->n_sent + h->n_failed > 0 && time_mono_ms() >= h->deadline_ms) {
+        fail(h, path, "the deadline passed before it was told: left to the server");
+        return;
+    }
     const char *real = hook_map_path(h->arena, &h->map, path);
     json_t *body = json_pack("{s:s, s:s}", "file_path", real, "filename", path_name(path));
     if (!body) {

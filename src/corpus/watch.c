@@ -43,10 +43,11 @@ struct uploads {
     struct corpus *corpus;
     char *root, *state_path, *data_dir, *models_dir; /* real paths */
     struct thread *thread;
-    struct lock lock; /* LOCK_CORPUS, over these four */
+    struct lock lock; /* LOCK_CORPUS, over these five */
     struct signal_cond changed;
     struct notify *notify; /* NULL: nothing tells */
     struct told *told;
+    bool watching; /* the thread hears what it is told */
     bool stopping;
 
     /* The thread's own. */
@@ -467,10 +468,17 @@ static void settle(struct uploads *w) {
 
 /* ---- word from others ----------------------------------------------------------------------- */
 
+static bool is_watching(struct uploads *w) {
+    lock_take(&w->lock);
+    bool watching = w->watching && !w->stopping;
+    lock_drop(&w->lock);
+    return watching;
+}
+
 void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct stat *st) {
     struct uploads *w = corpus->uploads;
     size_t n = w ? strlen(w->root) : 0;
-    if (!w || strncmp(path, w->root, n) != 0 || path[n] != '/')
+    if (!w || strncmp(path, w->root, n) != 0 || path[n] != '/' || !is_watching(w))
         return;
     struct told *told = mem_alloc(sizeof *told);
     told->path = mem_strdup(path + n + 1);
@@ -668,6 +676,7 @@ bool corpus_uploads_start(struct corpus *corpus, struct error *err) {
                  "/process says so");
         return true;
     }
+    w->watching = true;
     return thread_start(&w->thread, "uploads", run, w, err);
 }
 
