@@ -123,11 +123,8 @@ static void add_note(struct search_stage *stage, struct arena *arena, const char
 /* Documents that the stage passed over are told of; where those are all there are, it could not
  * act. */
 static bool check_cover(struct search_stage *stage, struct searching *s, enum model_role role,
-                        int64_t n_scored, struct error *err) {
+                        int64_t n_scored, int64_t n_unshared, struct error *err) {
     struct vector_cover cover;
-    int64_t n_unshared;
-    if (!corpus_shared_count(&n_unshared, s->corpus, err))
-        return false;
     if (n_unshared > 0)
         add_note(stage, s->arena,
                  arena_printf(s->arena, "%" PRId64 " document%s not in ChromaDB yet", n_unshared,
@@ -150,6 +147,7 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
                          enum model_role role, struct error *err) {
     const struct embedding *question;
     struct index_hit *found;
+    int64_t n_unshared = 0;
     struct index_effort *effort = &stage->effort;
     struct index_query query = {.kind = role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK,
                                 .filter = &s->request->filter,
@@ -173,9 +171,11 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     query.limit = n_wanted;
     stage->by_vectors = true;
     if (!(s->corpus->shared
-              ? corpus_shared_search(&found, &out->n, effort, s->arena, s->corpus, &query, err)
+              ? corpus_shared_search(&found, &out->n, &n_unshared, effort, s->arena, s->corpus,
+                                     &query, err)
               : index_search(&found, &out->n, effort, s->arena, s->corpus->index, &query, err)) ||
-        !check_cover(stage, s, role, effort->n_scanned + effort->n_pooled + effort->n_full, err))
+        !check_cover(stage, s, role, effort->n_scanned + effort->n_pooled + effort->n_full,
+                     n_unshared, err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
     for (int i = 0; i < out->n; i++) {

@@ -216,18 +216,20 @@ static bool ask(struct shared *s, const struct shared_spaces *spaces, struct err
     return strcmp(other->code, "other_space") == 0;
 }
 
-static bool look(int64_t *epoch, struct shared *s, struct error *err) {
+static bool look(int64_t *epoch, char id[SHA256_HEX + 1], struct shared *s, struct error *err) {
     struct arena *arena = arena_new(0);
     struct shared_spaces spaces;
     struct chroma_facts facts;
     struct error other = {0};
     *epoch = 0;
+    id[0] = '\0';
     bool ok = corpus_shared_spaces(&spaces, arena, s->corpus, err) &&
               ask(s, &spaces, &other, err) && renew(s, &spaces, err) &&
               (!other.kind || ask(s, &spaces, &other, err));
     if (ok) {
         chroma_facts(&facts, arena, s->chroma);
-        ok = number_epoch(epoch, s->corpus, facts.epoch, err);
+        snprintf(id, SHA256_HEX + 1, "%s", facts.epoch);
+        ok = number_epoch(epoch, s->corpus, id, err);
     }
     lock_take(&s->lock);
     s->spaces = ok ? other : (struct error){0};
@@ -240,11 +242,13 @@ static bool look(int64_t *epoch, struct shared *s, struct error *err) {
 static bool check(struct shared *s, bool *anew) {
     struct error err = {0};
     int64_t epoch;
-    bool ok = look(&epoch, s, &err);
+    char id[SHA256_HEX + 1];
+    bool ok = look(&epoch, id, s, &err);
     lock_take(&s->lock);
     bool was = s->epoch > 0, said = s->why.kind != 0;
     *anew = ok && epoch != s->epoch;
     s->epoch = ok ? epoch : 0;
+    memcpy(s->epoch_id, id, sizeof id);
     s->looked = true;
     cond_wake_all(&s->changed);
     s->why = ok ? (struct error){0} : err;
@@ -276,17 +280,21 @@ bool corpus_shared_epoch(int64_t *epoch, struct corpus *corpus, struct error *er
     return error_set_code(err, ERROR_BUSY, SHARED_DOWN, "ChromaDB has not answered yet");
 }
 
-bool corpus_shared_count(int64_t *n_unshared, struct corpus *corpus, struct error *err) {
-    struct shared_counts counts;
-    int64_t epoch;
-    *n_unshared = 0;
-    if (!corpus->shared)
+/* Collections that were made anew are known to the store's module before they are here. */
+bool corpus_shared_check_epoch(struct corpus *corpus, int64_t epoch, struct error *err) {
+    struct shared *s = corpus->shared;
+    struct arena *arena = arena_new(0);
+    struct chroma_facts facts;
+    chroma_facts(&facts, arena, s->chroma);
+    lock_take(&s->lock);
+    bool same = s->epoch == epoch && strcmp(s->epoch_id, facts.epoch) == 0;
+    lock_drop(&s->lock);
+    arena_free(arena);
+    if (same)
         return true;
-    if (!corpus_shared_epoch(&epoch, corpus, err) ||
-        !store_count_shared(&counts, corpus->store, epoch, err))
-        return false;
-    *n_unshared = counts.unshared;
-    return true;
+    corpus_shared_wake(corpus);
+    return error_set_code(err, ERROR_BUSY, SHARED_DOWN,
+                          "ChromaDB's collections are being looked at");
 }
 
 /* ---- what is to be told --------------------------------------------------------------------- */

@@ -21,11 +21,12 @@ struct shared {
     struct lock lock; /* LOCK_READ, over what follows; nothing is called under it */
     struct signal_cond changed;
     atomic_bool stopping;
-    bool woken, looked;  /* looked: the store was asked once at least */
-    int64_t epoch;       /* of the store as it is now; 0: it does not answer, or never did yet */
-    struct error why;    /* it does not, and why; kind 0: it does */
-    struct error spaces; /* a model's vectors are not to be shared, and why; or kind 0 */
-    int64_t n_refused;   /* documents that it did not take, in the last pass */
+    bool woken, looked; /* looked: the store was asked once at least */
+    int64_t epoch;      /* of the store as it is now; 0: it does not answer, or never did yet */
+    char epoch_id[SHA256_HEX + 1]; /* the store's own name for it */
+    struct error why;              /* it does not, and why; kind 0: it does */
+    struct error spaces;           /* a model's vectors are not to be shared, and why; or kind 0 */
+    int64_t n_refused;             /* documents that it did not take, in the last pass */
     struct error refused;
 
     /* The thread's own. */
@@ -55,8 +56,8 @@ void corpus_shared_wake(struct corpus *corpus);  /* something is to be told */
 /* The number of the store as it is now. ERROR_BUSY backend_unavailable: it does not answer. */
 bool corpus_shared_epoch(int64_t *epoch, struct corpus *corpus, struct error *err);
 
-/* Own documents that searches do not find there yet; 0 where nothing is shared. */
-bool corpus_shared_count(int64_t *n_unshared, struct corpus *corpus, struct error *err);
+/* Is the store still that of this epoch? Else ERROR_BUSY backend_unavailable. */
+bool corpus_shared_check_epoch(struct corpus *corpus, int64_t epoch, struct error *err);
 
 /* ---- share.c ---- */
 
@@ -83,9 +84,10 @@ bool corpus_mirror(bool *whole, struct corpus *corpus, const struct chroma_recor
 
 /* ---- shared_search.c ---- */
 
-/* As index_search, of the store's vectors. */
-bool corpus_shared_search(struct index_hit **out, int *n, struct index_effort *effort,
-                          struct arena *arena, struct corpus *corpus,
+/* As index_search, of the store's vectors. *n_unshared: own documents that may be missing, since
+ * the store did not have them when it was asked. */
+bool corpus_shared_search(struct index_hit **out, int *n, int64_t *n_unshared,
+                          struct index_effort *effort, struct arena *arena, struct corpus *corpus,
                           const struct index_query *query, struct error *err);
 /* As index_fit, of an item that the index here does not have. */
 bool corpus_shared_fit(struct index_fit *out, struct arena *arena, struct corpus *corpus,

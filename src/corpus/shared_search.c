@@ -91,18 +91,22 @@ static void merge(struct index_hit **out, int *n, struct arena *arena, const str
     *n = n_all;
 }
 
-bool corpus_shared_search(struct index_hit **out, int *n, struct index_effort *effort,
-                          struct arena *arena, struct corpus *corpus,
+bool corpus_shared_search(struct index_hit **out, int *n, int64_t *n_unshared,
+                          struct index_effort *effort, struct arena *arena, struct corpus *corpus,
                           const struct index_query *query, struct error *err) {
     struct judging judging = {corpus, query->filter};
     const char **ids = NULL;
     int n_ids;
     int64_t epoch;
+    struct shared_counts counts;
     *n = 0;
+    *n_unshared = 0;
     *effort = (struct index_effort){0};
     if (!corpus_shared_epoch(&epoch, corpus, err) ||
+        !store_count_shared(&counts, corpus->store, epoch, err) ||
         !name_documents(&ids, &n_ids, arena, corpus, query->filter, err))
         return false;
+    *n_unshared = counts.unshared;
     if (n_ids == 0)
         return true;
     struct chroma_query asked = {.kind = query->kind,
@@ -117,7 +121,8 @@ bool corpus_shared_search(struct index_hit **out, int *n, struct index_effort *e
     struct index_hit *older = NULL;
     int n_older;
     if (!chroma_search(out, n, effort, arena, corpus->shared->chroma, &asked, err) ||
-        !corpus_older_search(&older, &n_older, arena, corpus, &asked, err))
+        !corpus_older_search(&older, &n_older, arena, corpus, &asked, err) ||
+        !corpus_shared_check_epoch(corpus, epoch, err))
         return false;
     merge(out, n, arena, older, n_older, query->limit);
     return true;
