@@ -83,67 +83,67 @@ static bool give_all(struct reindex *r, struct error *err) {
 
 /* ---- into the index ------------------------------------------------------------------------- */
 
-struct fetching {
-    struct reindex *r;
-    const struct chroma_record *record;
-    struct arena *arena;
-    struct shared_spaces spaces;     /* of the models in use here */
-    struct index_writer *writers[2]; /* by enum item_kind; of one space the first */
-};
-
-/* The space's writer, opened at its first item. */
-static bool writer_of(struct index_writer **out, struct fetching *f, enum item_kind kind,
-                      struct error *err) {
-    const int *numbers = f->spaces.numbers;
+bool corpus_carry_add(struct carrying *carrying, enum item_kind kind, int item,
+                      const float *vectors, int n, struct error *err) {
+    const int *numbers = carrying->spaces.numbers;
     bool one = numbers[ITEM_PAGE] == numbers[ITEM_CHUNK];
-    struct index_writer **writer = &f->writers[one ? ITEM_PAGE : kind];
-    if (!*writer && !index_writer_open(writer, f->r->corpus->index, numbers[kind],
-                                       f->record->document.doc_id, err))
-        return false;
-    *out = *writer;
-    return true;
+    struct index_writer **writer = &carrying->writers[one ? ITEM_PAGE : kind];
+    return (*writer || index_writer_open(writer, carrying->corpus->index, numbers[kind],
+                                         carrying->doc_id, err)) &&
+           index_writer_add(*writer, kind, item, vectors, n, err);
 }
 
-static bool fetch_item(struct fetching *f, enum item_kind kind, int item, struct error *err) {
-    struct arena *arena = arena_new(0);
-    struct chroma_item there;
-    struct index_writer *writer;
-    float *vectors = NULL;
-    bool found = false;
-    bool ok = chroma_load_item(&there, &found, arena, f->r->corpus->shared->chroma,
-                               f->record->document.doc_id, kind, item, err);
-    if (ok && found) {
-        bool late = there.codes.n > 0;
-        ok = (!late || index_codes_decode(&vectors, arena, &there.codes, err)) &&
-             writer_of(&writer, f, kind, err) &&
-             index_writer_add(writer, kind, item, late ? vectors : there.vector, there.n, err);
-    }
-    arena_free(arena);
-    return ok;
-}
-
-static bool commit(struct fetching *f, struct error *err) {
+bool corpus_carry_commit(struct carrying *carrying, struct error *err) {
     struct store_tx *tx;
     bool ok = true;
     for (int i = 0; i < 2 && ok; i++)
-        ok = !f->writers[i] || index_writer_sync(f->writers[i], err);
-    if (!ok || !store_begin(&tx, f->r->corpus->store, err))
+        ok = !carrying->writers[i] || index_writer_sync(carrying->writers[i], err);
+    if (!ok || !store_begin(&tx, carrying->corpus->store, err))
         return false;
     for (int i = 0; i < 2 && ok; i++)
-        ok = !f->writers[i] || index_writer_commit(f->writers[i], tx, err);
+        ok = !carrying->writers[i] || index_writer_commit(carrying->writers[i], tx, err);
     if (ok)
         return store_commit(tx, err);
     store_rollback(tx);
     return false;
 }
 
+void corpus_carry_end(struct carrying *carrying) {
+    for (int i = 0; i < 2; i++)
+        index_writer_free(carrying->writers[i]);
+}
+
+struct fetching {
+    struct carrying carrying;
+    const struct chroma_record *record;
+    struct arena *arena;
+};
+
+static bool fetch_item(struct fetching *f, enum item_kind kind, int item, struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct chroma_item there;
+    float *vectors = NULL;
+    bool found = false;
+    bool ok = chroma_load_item(&there, &found, arena, f->carrying.corpus->shared->chroma,
+                               f->carrying.doc_id, kind, item, err);
+    if (ok && found) {
+        bool late = there.codes.n > 0;
+        ok = (!late || index_codes_decode(&vectors, arena, &there.codes, err)) &&
+             corpus_carry_add(&f->carrying, kind, item, late ? vectors : there.vector, there.n,
+                              err);
+    }
+    arena_free(arena);
+    return ok;
+}
+
 /* Vectors of a model that is not in use here would never be asked. */
 static bool check_spaces(struct fetching *f, struct error *err) {
     const char *theirs[] = {f->record->visual_space, f->record->text_space};
-    if (!corpus_shared_spaces(&f->spaces, f->arena, f->r->corpus, err))
+    const struct shared_spaces *spaces = &f->carrying.spaces;
+    if (!corpus_shared_spaces(&f->carrying.spaces, f->arena, f->carrying.corpus, err))
         return false;
     for (int kind = ITEM_PAGE; kind <= ITEM_CHUNK; kind++) {
-        if (*theirs[kind] && strcmp(theirs[kind], f->spaces.names.of[kind].name) != 0)
+        if (*theirs[kind] && strcmp(theirs[kind], spaces->names.of[kind].name) != 0)
             return error_set_code(err, ERROR_CONFLICT, "other_space",
                                   "its %s are vectors of %.150s, which is not in use here",
                                   kind == ITEM_PAGE ? "pages" : "passages", theirs[kind]);
@@ -156,20 +156,21 @@ static bool fetch_items(struct fetching *f, struct error *err) {
     struct chunk_row *chunks;
     int n_chunks;
     bool ok = check_spaces(f, err) &&
-              store_list_chunks(&chunks, &n_chunks, f->arena, f->r->corpus->store, document->doc_id,
-                                false, err);
+              store_list_chunks(&chunks, &n_chunks, f->arena, f->carrying.corpus->store,
+                                document->doc_id, false, err);
     for (int page = 1; ok && *f->record->visual_space && page <= document->n_pages; page++)
         ok = fetch_item(f, ITEM_PAGE, page, err);
     for (int i = 0; ok && *f->record->text_space && i < n_chunks; i++)
         ok = fetch_item(f, ITEM_CHUNK, chunks[i].ordinal, err);
-    return ok && commit(f, err);
+    return ok && corpus_carry_commit(&f->carrying, err);
 }
 
 static bool fetch_once(struct reindex *r, const struct chroma_record *record, struct error *err) {
-    struct fetching f = {.r = r, .record = record, .arena = arena_new(0)};
+    struct fetching f = {.carrying = {.corpus = r->corpus, .doc_id = record->document.doc_id},
+                         .record = record,
+                         .arena = arena_new(0)};
     bool ok = fetch_items(&f, err);
-    for (int i = 0; i < 2; i++)
-        index_writer_free(f.writers[i]);
+    corpus_carry_end(&f.carrying);
     arena_free(f.arena);
     return ok;
 }

@@ -145,66 +145,49 @@ bool corpus_older_fit(struct index_fit *out, bool *found, struct arena *arena,
 
 /* ---- brought over --------------------------------------------------------------------------- */
 
-struct carrying {
+struct moving {
     struct reindex *r;
     struct arena *arena;
-    const char *doc_id;
-    struct shared_spaces spaces;
-    struct index_writer *writers[2]; /* by enum item_kind; of one space the first */
+    struct carrying carrying;
 };
 
-static bool is_theirs(const struct carrying *c, enum item_kind kind) {
-    const struct chroma_space *space = &c->spaces.names.of[kind];
+static bool is_theirs(const struct moving *m, enum item_kind kind) {
+    const struct chroma_space *space = &m->carrying.spaces.names.of[kind];
     return space->late && space->dim == CHROMA_LEGACY_DIM;
 }
 
-static bool writer_of(struct index_writer **out, struct carrying *c, enum item_kind kind,
-                      struct error *err) {
-    const int *numbers = c->spaces.numbers;
-    struct index_writer **writer =
-        &c->writers[numbers[ITEM_PAGE] == numbers[ITEM_CHUNK] ? ITEM_PAGE : kind];
-    *out = NULL;
-    if (!*writer && !index_writer_open(writer, c->r->corpus->index, numbers[kind], c->doc_id, err))
-        return false;
-    *out = *writer;
-    return true;
-}
-
-static bool carry_vectors(struct carrying *c, enum item_kind kind, struct error *err) {
-    struct chroma_legacy *older = c->r->corpus->shared->older;
-    struct index_writer *writer;
+static bool carry_vectors(struct moving *m, enum item_kind kind, struct error *err) {
+    struct chroma_legacy *older = m->r->corpus->shared->older;
     int *items, n_items;
-    bool ok = chroma_legacy_items(&items, &n_items, c->arena, older, c->doc_id, kind, err);
+    bool ok = chroma_legacy_items(&items, &n_items, m->arena, older, m->carrying.doc_id, kind, err);
     for (int i = 0; i < n_items && ok; i++) {
         struct arena *arena = arena_new(0);
         float *vectors;
         int n;
         bool found;
-        ok = corpus_reindex_goes_on(c->r, 0, err) &&
-             chroma_legacy_load_item(&vectors, &n, &found, arena, older, c->doc_id, kind, items[i],
-                                     err);
+        ok = corpus_reindex_goes_on(m->r, 0, err) &&
+             chroma_legacy_load_item(&vectors, &n, &found, arena, older, m->carrying.doc_id, kind,
+                                     items[i], err);
         if (ok && found && n > 0)
-            ok = writer_of(&writer, c, kind, err) &&
-                 index_writer_add(writer, kind, items[i], vectors, n, err);
+            ok = corpus_carry_add(&m->carrying, kind, items[i], vectors, n, err);
         arena_free(arena);
     }
     return ok;
 }
 
 /* Passages by the text model in use, whose vectors theirs are not. */
-static bool embed_passages(struct carrying *c, struct error *err) {
-    struct corpus *corpus = c->r->corpus;
-    struct index_writer *writer;
+static bool embed_passages(struct moving *m, struct error *err) {
+    struct corpus *corpus = m->r->corpus;
     struct chunk_row *chunks;
     int n;
-    if (!store_list_chunks(&chunks, &n, c->arena, corpus->store, c->doc_id, false, err))
+    if (!store_list_chunks(&chunks, &n, m->arena, corpus->store, m->carrying.doc_id, false, err))
         return false;
     for (int first = 0; first < n; first += EMBED_AT_ONCE) {
         int n_now = n - first < EMBED_AT_ONCE ? n - first : EMBED_AT_ONCE;
         struct model_input inputs[EMBED_AT_ONCE] = {0};
         struct embedding *vectors;
         struct arena *arena = arena_new(0);
-        bool ok = corpus_reindex_goes_on(c->r, 0, err);
+        bool ok = corpus_reindex_goes_on(m->r, 0, err);
         for (int i = 0; i < n_now; i++) {
             inputs[i].kind = INPUT_PASSAGE;
             inputs[i].text = chunks[first + i].text;
@@ -212,12 +195,11 @@ static bool embed_passages(struct carrying *c, struct error *err) {
         }
         vectors = arena_alloc(arena, EMBED_AT_ONCE * sizeof *vectors);
         ok = ok && corpus_embed(vectors, arena, corpus, ROLE_TEXT,
-                                c->spaces.names.of[ITEM_CHUNK].name, inputs, n_now, err);
+                                m->carrying.spaces.names.of[ITEM_CHUNK].name, inputs, n_now, err);
         for (int i = 0; i < n_now && ok; i++)
             ok = vectors[i].n == 0 ||
-                 (writer_of(&writer, c, ITEM_CHUNK, err) &&
-                  index_writer_add(writer, ITEM_CHUNK, chunks[first + i].ordinal, vectors[i].values,
-                                   vectors[i].n, err));
+                 corpus_carry_add(&m->carrying, ITEM_CHUNK, chunks[first + i].ordinal,
+                                  vectors[i].values, vectors[i].n, err);
         arena_free(arena);
         if (!ok)
             return false;
@@ -225,46 +207,31 @@ static bool embed_passages(struct carrying *c, struct error *err) {
     return true;
 }
 
-static bool commit(struct carrying *c, struct error *err) {
-    struct store_tx *tx;
-    bool ok = true;
-    for (int i = 0; i < 2 && ok; i++)
-        ok = !c->writers[i] || index_writer_sync(c->writers[i], err);
-    if (!ok || !store_begin(&tx, c->r->corpus->store, err))
-        return false;
-    for (int i = 0; i < 2 && ok; i++)
-        ok = !c->writers[i] || index_writer_commit(c->writers[i], tx, err);
-    if (ok)
-        return store_commit(tx, err);
-    store_rollback(tx);
-    return false;
-}
-
 /* Its vectors into the index here. */
-static bool carry(struct carrying *c, struct error *err) {
-    bool ok = corpus_shared_spaces(&c->spaces, c->arena, c->r->corpus, err);
-    if (ok && !is_theirs(c, ITEM_PAGE) && !c->spaces.numbers[ITEM_CHUNK])
+static bool carry(struct moving *m, struct error *err) {
+    bool ok = corpus_shared_spaces(&m->carrying.spaces, m->arena, m->r->corpus, err);
+    if (ok && !is_theirs(m, ITEM_PAGE) && !m->carrying.spaces.numbers[ITEM_CHUNK])
         return error_set_code(err, ERROR_DEVICE, "no_model",
                               "no model in use is of the dimension of the Python worker's vectors, "
                               "and none embeds passages");
-    if (ok && is_theirs(c, ITEM_PAGE))
-        ok = carry_vectors(c, ITEM_PAGE, err);
-    if (ok && is_theirs(c, ITEM_CHUNK))
-        ok = carry_vectors(c, ITEM_CHUNK, err);
-    else if (ok && c->spaces.numbers[ITEM_CHUNK])
-        ok = embed_passages(c, err);
-    ok = ok && commit(c, err);
-    for (int i = 0; i < 2; i++)
-        index_writer_free(c->writers[i]);
+    if (ok && is_theirs(m, ITEM_PAGE))
+        ok = carry_vectors(m, ITEM_PAGE, err);
+    if (ok && is_theirs(m, ITEM_CHUNK))
+        ok = carry_vectors(m, ITEM_CHUNK, err);
+    else if (ok && m->carrying.spaces.numbers[ITEM_CHUNK])
+        ok = embed_passages(m, err);
+    ok = ok && corpus_carry_commit(&m->carrying, err);
+    corpus_carry_end(&m->carrying);
     return ok;
 }
 
 static bool move_one(struct reindex *r, const struct document_row *row, bool carried,
                      struct error *err) {
-    struct carrying c = {.r = r, .arena = arena_new(0), .doc_id = row->doc_id};
+    struct moving m = {
+        .r = r, .arena = arena_new(0), .carrying = {.corpus = r->corpus, .doc_id = row->doc_id}};
     struct error why = {0};
-    bool ok = (carried || carry(&c, &why)) && corpus_share(r->corpus, NULL, row->doc_id, &why);
-    arena_free(c.arena);
+    bool ok = (carried || carry(&m, &why)) && corpus_share(r->corpus, NULL, row->doc_id, &why);
+    arena_free(m.arena);
     if (!corpus_reindex_goes_on(r, 0, err))
         return false;
     lock_take(&r->lock);

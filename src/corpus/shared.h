@@ -82,6 +82,21 @@ bool corpus_share_shows(bool *out, struct corpus *corpus, const char *doc_id, st
 bool corpus_mirror(bool *whole, struct corpus *corpus, const struct chroma_record *record,
                    struct error *err);
 
+/* ---- move.c ---- */
+
+/* A document's vectors from elsewhere on their way into the index here; zeros but for the first
+ * three. */
+struct carrying {
+    struct corpus *corpus;
+    const char *doc_id;
+    struct shared_spaces spaces;     /* of the models in use here */
+    struct index_writer *writers[2]; /* by enum item_kind; of one space the first */
+};
+bool corpus_carry_add(struct carrying *carrying, enum item_kind kind, int item,
+                      const float *vectors, int n, struct error *err);
+bool corpus_carry_commit(struct carrying *carrying, struct error *err);
+void corpus_carry_end(struct carrying *carrying); /* what is not committed is dropped */
+
 /* ---- shared_search.c ---- */
 
 /* As index_search, of the store's vectors. *n_unshared: own documents that may be missing, since
