@@ -1,9 +1,11 @@
 /* Vectors in a ChromaDB server beside the embedded index, for shared.py: no worker, no models.
  *
- *   bench_shared put FOLDER FIRST N      documents FIRST.. of an index that bench_search built,
- * which hold N pages, into the server: a line a document bench_shared query FOLDER FILE N N_VECTORS
- * K every question (fp32) of FILE in turn, of both, twice: at first nothing is in any cache of this
- * process; then it is
+ *   bench_shared put FOLDER FIRST N      documents from FIRST on, of N pages in all, of an index
+ *                                        that bench_search built, into the server: a line each
+ *   bench_shared query FOLDER FILE N N_VECTORS K [exact]
+ *                                        every question (fp32) of FILE in turn, of both, twice: at
+ *                                        first this process has nothing in memory, then it has;
+ *                                        exact: then also all int8 codes of the index
  *
  * Answers are JSON, one object a line. The server and what else is to be set come from the
  * environment as the program's settings do (CHROMA_…, INDEX_…, SEARCH_RECALL). Pages have the
@@ -242,7 +244,7 @@ static void ask_server(const struct asking *asking) {
     arena_free(arena);
 }
 
-static int query(const char *folder, const char *path, int n, int n_query, int k) {
+static int query(const char *folder, const char *path, int n, int n_query, int k, bool exact) {
     struct bench bench;
     struct error err;
     char *data;
@@ -260,7 +262,7 @@ static int query(const char *folder, const char *path, int n, int n_query, int k
             ask_index(&asking, "index", false);
             printf(", ");
             ask_server(&asking);
-            if (round == 1) {
+            if (round == 1 && exact) {
                 printf(", ");
                 ask_index(&asking, "exact", true);
             }
@@ -274,9 +276,9 @@ static int query(const char *folder, const char *path, int n, int n_query, int k
 int main(int argc, char **argv) {
     if (argc == 5 && strcmp(argv[1], "put") == 0)
         return put(argv[2], number(argv[3]), number(argv[4]));
-    if (argc == 7 && strcmp(argv[1], "query") == 0)
+    if (argc >= 7 && strcmp(argv[1], "query") == 0)
         return query(argv[2], argv[3], (int)number(argv[4]), (int)number(argv[5]),
-                     (int)number(argv[6]));
+                     (int)number(argv[6]), argc == 8 && strcmp(argv[7], "exact") == 0);
     fprintf(stderr, "usage: bench_shared put|query FOLDER ...\n");
     return 2;
 }
