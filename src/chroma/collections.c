@@ -694,6 +694,9 @@ static bool check_parts(struct chroma *chroma, struct error *err) {
     chroma_link_state(&before, NULL, chroma->link);
     if (!chroma_link_probe(chroma->link, err))
         return false;
+    struct chroma_link_state probed;
+    chroma_link_state(&probed, NULL, chroma->link);
+    before.n_broken = probed.n_broken;
     lock_take(&chroma->lock);
     int64_t now = time_mono_ms();
     bool limits = !before.up || chroma->max_batch == 0;

@@ -18,6 +18,7 @@
 #define FIRST_PAUSE_MS 100
 #define FIRST_OPEN_MS 500
 #define LONGEST_OPEN_MS 30000
+#define RECONNECTED_MS 10000 /* some proxies end connections all the time */
 
 struct chroma_link {
     char *url, *base, *token;
@@ -27,6 +28,7 @@ struct chroma_link {
     bool down;
     int64_t open_until_ms, open_ms; /* mono: no call before; how long this time */
     int64_t since_ms, heard_ms, n_broken;
+    int64_t reconnected_ms; /* mono: when that was noted last */
     char why[256];
 };
 
@@ -189,6 +191,17 @@ static void note_trouble(struct chroma_link *link, bool if_up) {
     lock_drop(&link->lock);
 }
 
+/* Connections that ended between calls may have done so since the server was started anew. */
+static void note_reconnected(struct chroma_link *link) {
+    int64_t now_ms = time_mono_ms();
+    lock_take(&link->lock);
+    if (link->reconnected_ms == 0 || now_ms - link->reconnected_ms > RECONNECTED_MS) {
+        link->reconnected_ms = now_ms;
+        link->n_broken++;
+    }
+    lock_drop(&link->lock);
+}
+
 /* Is it its own index that the server cannot read? */
 static bool is_faulty(const char *said) {
     return strstr(said, "hnsw") || strstr(said, "Error finding id");
@@ -218,6 +231,8 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
                               "%s", why.text);
     }
     give_client(link, client);
+    if (out->reconnected)
+        note_reconnected(link);
     int status = out->status;
     if (status >= 200 && status < 300)
         return true;

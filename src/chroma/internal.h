@@ -78,7 +78,7 @@ struct chroma_link_state {
     bool up;
     const char *why;  /* the arena's */
     int64_t since_ms; /* wall */
-    /* calls that ended their connection or met a faulty index, since the start */
+    /* calls that ended their connection, found it ended or met a faulty index, since the start */
     int64_t n_broken;
     int64_t heard_ms; /* mono: of the last reply */
 };

@@ -17,6 +17,7 @@ struct http_client {
     char *auth;  /* "Authorization: Bearer …" or NULL */
     char *extra; /* a further header line, or NULL */
     int connect_ms, silence_ms;
+    bool connected; /* once at least */
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -137,10 +138,13 @@ static bool perform(struct http_reply *out, struct http_client *client, struct c
                              MAX_REPLY);
         return explain(client, rc, err);
     }
-    long status = 0;
+    long status = 0, n_connects = 0;
     curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(client->curl, CURLINFO_NUM_CONNECTS, &n_connects);
     memset(out, 0, sizeof(*out));
     out->status = (int)status;
+    out->reconnected = client->connected && n_connects > 0;
+    client->connected = true;
     out->len = body.len;
     out->body = body.len ? buf_take(&body) : mem_strdup("");
     buf_fini(&body);

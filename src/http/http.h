@@ -196,6 +196,7 @@ struct http_reply {
     json_t *json; /* NULL when the body is not JSON */
     char *body;   /* NUL-terminated */
     size_t len;
+    bool reconnected; /* the connection of the client's calls before had ended */
 };
 void http_reply_fini(struct http_reply *reply);
 /* Any status is a success of the call; false is ERROR_IO: nobody answers, or the answer broke off
