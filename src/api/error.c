@@ -44,7 +44,9 @@ void api_reply_error(struct http_response *response, const struct error *err) {
     int status = api_error_status(err);
     if (status == 429)
         http_reply_header(response, "Retry-After", "10");
-    if (status >= 500 && status != 501)
+    /* That the shared store does not answer is said when it begins. */
+    bool known = strcmp(err->code, "backend_unavailable") == 0;
+    if (status >= 500 && status != 501 && !known)
         log_warn("answered %d: %s", status, err->text);
     http_reply_error(response, status, err->code, err->text);
 }

@@ -161,7 +161,7 @@ static enum gate pass_gate(struct chroma_link *link, struct error *err) {
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-static const int silence_ms[] = {
+int chroma_silence_ms[] = {
     [CHROMA_READS] = 20000, [CHROMA_WRITES] = 120000, [CHROMA_PROBES] = 5000};
 
 static int64_t with_jitter(int64_t pause_ms) {
@@ -214,7 +214,7 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
     struct http_client *client;
     if (!take_client(&client, link, fresh, err))
         return false;
-    http_client_set_patience(client, CONNECT_MS, silence_ms[call->patience]);
+    http_client_set_patience(client, CONNECT_MS, chroma_silence_ms[call->patience]);
     int64_t began_ms = time_mono_ms();
     struct error why = {0};
     if (!http_client_send(out, client, call->method, call->target, call->body, call->len, &why)) {

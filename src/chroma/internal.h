@@ -51,6 +51,7 @@ enum chroma_patience {
     CHROMA_WRITES, /* of 120 s */
     CHROMA_PROBES, /* of 5 s */
 };
+extern int chroma_silence_ms[]; /* by enum chroma_patience; tests lower it */
 struct chroma_call {
     const char *method, *target; /* the target under the base URL */
     const char *body;            /* NULL: none */

@@ -2,10 +2,10 @@
  *
  * Late interaction: one /query with all of the question's vectors over the pooled ones gives, for
  * each, its nearest. Items are ranked by the sum of their best similarities, those without a row
- * among a vector's nearest getting the least that was returned for it (as PLAID and XTR do: Lee et
- * al. 2023, section 3.2); the best are scored in full, from codes that are kept in a cache. Other
- * spaces: /query over V. Where allow leaves out so many that too few are left, the same is asked
- * again for more.
+ * among a vector's nearest getting less than the least that was returned for it (XTR gives them the
+ * least: Lee et al. 2023, section 3.2); the best are scored in full, from codes that are kept in a
+ * cache, and further ones while that brings any to the top. Other spaces: /query over V. Where
+ * allow leaves out so many that too few are left, the same is asked again for more.
  *
  * Replies give ids and distances alone: metadata would cost several times the search itself. */
 #include "chroma/internal.h"
@@ -17,7 +17,9 @@
 
 #define MIN_RERANKED 100
 #define MAX_RERANKED 400
-#define MIN_RESULTS 300    /* a question vector's nearest rows */
+#define RERANKED_STEP 50 /* as long as such a step brings one among the best */
+#define MIN_RESULTS 300  /* a question vector's nearest rows */
+#define ABSENT 0.4 /* below the least returned, of its distance to the best: measured, bench */
 #define MAX_RESULTS 200000 /* of a call, over all of the question's vectors */
 #define MAX_DOC_IDS 10000
 #define CODES_A_CALL 100
@@ -188,7 +190,7 @@ static bool ask_nearest(json_t **reply, struct searching *s, const char *uuid, i
                           chroma_link_url(s->chroma->link));
 }
 
-/* Adds what each vector's nearest come to; an item gains what it has above the least returned. */
+/* Adds what each vector's nearest come to; an item gains what it has above an absent one. */
 static void gather(struct searching *s, const json_t *reply, int n_results) {
     const json_t *all_ids = json_object_get(reply, "ids");
     const json_t *all_distances = json_object_get(reply, "distances");
@@ -202,7 +204,9 @@ static void gather(struct searching *s, const json_t *reply, int n_results) {
         s->more = s->more || n >= (size_t)n_results;
         if (n == 0)
             continue;
-        double floor = 1 - json_number_value(json_array_get(distances, n - 1));
+        double nearest = json_number_value(json_array_get(distances, 0));
+        double farthest = json_number_value(json_array_get(distances, n - 1));
+        double floor = 1 - farthest - ABSENT * (farthest - nearest);
         floor_sum += floor;
         for (size_t i = 0; i < n; i++) {
             const char *id = json_string_value(json_array_get(ids, i));
@@ -235,9 +239,11 @@ static bool find_candidates(struct searching *s, int which, int n_wanted, int n_
         gather(s, reply, n_results);
         json_decref(reply);
         s->effort->n_pooled += s->found.n;
+        int n_near = s->found.n;
         bool ok = rank(s, err);
         s->effort->pooled_ms += (double)(time_mono_ms() - began_ms);
-        if (!ok || s->found.n >= n_wanted || !s->more || n_results >= most)
+        bool all_allowed = s->found.n == n_near && n_near >= s->query->limit;
+        if (!ok || s->found.n >= n_wanted || all_allowed || !s->more || n_results >= most)
             return ok;
     }
 }
@@ -366,20 +372,31 @@ static bool score_some(struct searching *s, int from, int n, struct error *err) 
     return ok;
 }
 
-static bool score_in_full(struct searching *s, int n, struct error *err) {
+/* The first n_first candidates, then more, up to n_most, while a step of them brings one among the
+ * best that are asked for. */
+static bool score_in_full(struct searching *s, int n_first, int n_most, struct error *err) {
     int64_t began_ms = time_mono_ms();
-    s->found.n = n < s->found.n ? n : s->found.n;
-    bool ok = true;
-    for (int from = 0; ok && from < s->found.n; from += CODES_A_CALL)
-        ok = score_some(s, from,
-                        s->found.n - from < CODES_A_CALL ? s->found.n - from : CODES_A_CALL, err);
-    int kept = 0;
-    for (int i = 0; ok && i < s->found.n; i++)
-        if (s->found.of[i].allowed)
-            s->found.of[kept++] = s->found.of[i];
+    int n_found = n_most < s->found.n ? n_most : s->found.n, limit = s->query->limit, kept = 0;
+    struct candidate *of = s->found.of;
+    bool ok = true, better = true;
+    for (int from = 0, n; ok && better && from < n_found; from += n) {
+        n = from >= n_first                 ? RERANKED_STEP
+            : n_first - from < CODES_A_CALL ? n_first - from
+                                            : CODES_A_CALL;
+        n = n_found - from < n ? n_found - from : n;
+        double least = kept >= limit ? of[limit - 1].hit.score : -INFINITY;
+        ok = score_some(s, from, n, err);
+        better = from + n < n_first;
+        for (int i = from; ok && i < from + n; i++) {
+            if (!of[i].allowed)
+                continue;
+            better = better || of[i].hit.score > least;
+            of[kept++] = of[i];
+        }
+        if (kept > 0 && (from + n >= n_first || from + n == n_found))
+            qsort(of, (size_t)kept, sizeof *of, by_score);
+    }
     s->found.n = ok ? kept : 0;
-    if (kept > 0)
-        qsort(s->found.of, (size_t)kept, sizeof *s->found.of, by_score);
     s->effort->full_ms = (double)(time_mono_ms() - began_ms);
     return ok;
 }
@@ -403,12 +420,13 @@ static bool list_items(int *n, struct searching *s, int which, int most, struct 
 static bool search_late(struct searching *s, struct error *err) {
     int limit = s->query->limit, n;
     if (s->query->exact)
-        return list_items(&n, s, CHROMA_CODES, INT32_MAX, err) && score_in_full(s, s->found.n, err);
+        return list_items(&n, s, CHROMA_CODES, INT32_MAX, err) &&
+               score_in_full(s, s->found.n, s->found.n, err);
     if (s->query->doc_ids && s->query->n_doc_ids <= ALL_AT_ONCE) {
         if (!list_items(&n, s, CHROMA_CODES, ALL_AT_ONCE, err))
             return false;
         if (n >= 0)
-            return score_in_full(s, s->found.n, err);
+            return score_in_full(s, s->found.n, s->found.n, err);
     }
     int n_reranked = limit < MIN_RERANKED / 10   ? MIN_RERANKED
                      : limit > MAX_RERANKED / 10 ? MAX_RERANKED
@@ -416,7 +434,7 @@ static bool search_late(struct searching *s, struct error *err) {
     n_reranked = n_reranked < limit ? limit : n_reranked;
     int n_results = n_reranked * 2 < MIN_RESULTS ? MIN_RESULTS : n_reranked * 2;
     return find_candidates(s, CHROMA_TOKENS, n_reranked, n_results, err) &&
-           score_in_full(s, n_reranked, err);
+           score_in_full(s, n_reranked, n_reranked > MAX_RERANKED ? n_reranked : MAX_RERANKED, err);
 }
 
 /* Vectors as the server has them: /get with embeddings, which are unit length in our collections.

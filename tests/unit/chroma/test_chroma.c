@@ -1,5 +1,6 @@
 /* chroma against a real server. A number of an argument runs the tests of that name alone, so that
  * a server may be killed between two of them. */
+#include "chroma/internal.h"
 #include "made.h"
 
 #include <math.h>
@@ -345,7 +346,7 @@ static void test_put_and_remove(void **state) {
 
 /* ---- searching ------------------------------------------------------------------------------- */
 
-enum { FIRST = 100, N_DOCUMENTS = 40, N_QUESTION = 16 };
+enum { FIRST = 100, N_DOCUMENTS = 20, N_QUESTION = 16 };
 static const struct made_options paged = {.n_pages = 12, .n_chunks = 4, .n_vectors = 120};
 
 static void fill(struct chroma *chroma) {
@@ -390,7 +391,7 @@ static void test_recall(void **state) {
     fill(chroma);
     static const float noises[] = {0.05f, 0.15f, 0.3f};
     for (size_t i = 0; i < BASE_COUNT(noises); i++) {
-        double ms, found = recall(chroma, 25, noises[i], &ms);
+        double ms, found = recall(chroma, N_DOCUMENTS, noises[i], &ms);
         print_message("noise %.2f: recall@10 %.4f, %.1f ms a search\n", (double)noises[i], found,
                       ms);
         assert_true(found >= 0.95);
@@ -414,7 +415,7 @@ static void test_scores(void **state) {
     made_id(doc_id, FIRST + 3);
     assert_string_equal(hits[0].doc_id, doc_id);
     assert_int_equal(hits[0].item, 5);
-    assert_true(effort.n_full == 100 && effort.n_scanned > 0 && effort.n_pooled >= 100);
+    assert_true(effort.n_full >= 100 && effort.n_scanned > 0 && effort.n_pooled >= 100);
     struct index_codes codes;
     float *vectors;
     made_codes(&codes, arena, FIRST + 3, 5, &paged);
@@ -702,6 +703,7 @@ static void test_silent(void **state) {
 static void test_comes_back(void **state) {
     struct chroma *chroma = opened(state);
     fill(chroma);
+    chroma_silence_ms[CHROMA_READS] = 3000;
     print_message("filled\n");
     fflush(stdout);
     float question[N_QUESTION * DIM];
