@@ -145,10 +145,11 @@ static json_t *shared_json(const struct shared_facts *shared) {
     json_object_set_new(out, "recovered", json_integer(shared->store.n_recovered));
     json_object_set_new(
         out, "documents",
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "own", (json_int_t)shared->own, "mirrored",
-                  (json_int_t)shared->mirrored, "waiting", (json_int_t)shared->unshared,
-                  "removals_waiting", (json_int_t)shared->untold, "refused",
-                  (json_int_t)shared->n_refused, "refused_reason", text_or_null(shared->refused)));
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "own", (json_int_t)shared->own, "mirrored",
+                  (json_int_t)shared->mirrored, "missing", (json_int_t)shared->missing, "waiting",
+                  (json_int_t)shared->unshared, "removals_waiting", (json_int_t)shared->untold,
+                  "refused", (json_int_t)shared->n_refused, "refused_reason",
+                  text_or_null(shared->refused)));
     return out;
 }
 

@@ -18,9 +18,10 @@
  * is dropped, and for those that are not of length 1 within 0.001, which are made so. Scores are
  * exact MaxSim over them.
  *
- * Nothing here writes. Any thread may call any function. Which rows there are is asked again when
- * that was seconds ago; a bounded number of items is kept decoded. Errors: ERROR_BUSY
- * backend_unavailable, ERROR_INPUT (a row's vectors are not what they should be), ERROR_LIMIT. */
+ * Nothing here writes but chroma_legacy_remove. Any thread may call any function. Which rows there
+ * are is asked again when that was seconds ago; a bounded number of items is kept decoded. Errors:
+ * ERROR_BUSY backend_unavailable, ERROR_INPUT (a row's vectors are not what they should be),
+ * ERROR_LIMIT. */
 #ifndef DOCUSEARCH_CHROMA_LEGACY_H
 #define DOCUSEARCH_CHROMA_LEGACY_H
 
@@ -79,6 +80,10 @@ bool chroma_legacy_items(int **out, int *n, struct arena *arena, struct chroma_l
 bool chroma_legacy_load_item(float **vectors, int *n, bool *found, struct arena *arena,
                              struct chroma_legacy *legacy, const char *doc_id, enum item_kind kind,
                              int item, struct error *err);
+
+/* Their rows of the document go; *found false: there were none. */
+bool chroma_legacy_remove(bool *found, struct chroma_legacy *legacy, const char *doc_id,
+                          struct error *err);
 
 /* ---- searching ------------------------------------------------------------------------------ */
 

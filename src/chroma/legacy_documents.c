@@ -112,6 +112,24 @@ bool chroma_legacy_find(struct chroma_legacy_document *out, bool *found, struct 
     return ok;
 }
 
+bool chroma_legacy_remove(bool *found, struct chroma_legacy *legacy, const char *doc_id,
+                          struct error *err) {
+    struct legacy_listing *listing;
+    bool ok = true;
+    *found = false;
+    if (!legacy_list(&listing, legacy, err))
+        return false;
+    const struct legacy_document *document = legacy_lookup(listing, doc_id);
+    for (int kind = ITEM_PAGE; kind <= ITEM_CHUNK && document && ok; kind++) {
+        *found = true;
+        if (listing->uuids[kind][0])
+            ok = chroma_delete_where(legacy->chroma, listing->uuids[kind],
+                                     json_pack("{s:s}", "doc_id", document->their_id), err);
+    }
+    legacy_unref(legacy, listing);
+    return ok;
+}
+
 bool chroma_legacy_list(struct chroma_legacy *legacy, chroma_legacy_visitor visit, void *ctx,
                         struct error *err) {
     struct legacy_listing *listing;

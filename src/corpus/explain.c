@@ -165,9 +165,13 @@ bool corpus_explain_result(struct search_result *result, struct arena *arena, st
         return true;
     if (!fit_page(&explanation, arena, corpus, question, result->document.doc_id, result->page,
                   &why)) {
-        if (why.kind != ERROR_MISSING)
+        /* Kept pooled, gone since, with another worker that is out of reach, or of a model that
+         * sees fewer patches: the result stands without boxes. */
+        bool passed = why.kind == ERROR_MISSING || why.kind == ERROR_BUSY ||
+                      strcmp(why.code, "vectors_damaged") == 0;
+        if (!passed)
             *err = why;
-        return why.kind == ERROR_MISSING; /* kept pooled, or gone since */
+        return passed;
     }
     result->boxes = explanation.boxes;
     result->n_boxes = explanation.n_boxes;

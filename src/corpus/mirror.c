@@ -40,6 +40,23 @@ static bool is_current(const struct known *known, const struct chroma_record *re
            same_text(here->filename, there->filename) && same_text(here->title, there->title);
 }
 
+/* It is here as it is there; and the store is another one than it was last seen in. */
+static bool renew(bool *whole, struct corpus *corpus, const struct chroma_record *record,
+                  int64_t epoch, struct error *err) {
+    struct store_tx *tx;
+    if (!chroma_is_whole(whole, corpus->shared->chroma, record, err))
+        return false;
+    if (!*whole)
+        return true;
+    if (!store_begin(&tx, corpus->store, err))
+        return false;
+    if (store_set_shared(tx, record->document.doc_id, record->generation, epoch, record->revision,
+                         err))
+        return store_commit(tx, err);
+    store_rollback(tx);
+    return false;
+}
+
 /* Did this folder remove what the record tells of, and is yet to say so? */
 static bool was_removed_here(bool *out, struct corpus *corpus, const struct chroma_record *record,
                              struct error *err) {
@@ -96,7 +113,9 @@ bool corpus_mirror(bool *whole, struct corpus *corpus, const struct chroma_recor
         if (known.found && known.shared.generation > 0)
             ok = corpus_take_removal(&removed, corpus, record->document.doc_id, record->generation,
                                      err);
-    } else if (ok && !(known.found && (!*known.shared.origin || is_current(&known, record)))) {
+    } else if (ok && known.found && *known.shared.origin && is_current(&known, record)) {
+        ok = known.shared.epoch == epoch || renew(whole, corpus, record, epoch, err);
+    } else if (ok && !(known.found && !*known.shared.origin)) {
         ok = was_removed_here(&gone, corpus, record, err);
         if (ok && !gone)
             ok = chroma_is_whole(whole, corpus->shared->chroma, record, err) &&

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define DOWN_MS 2000
+#define LONGEST_DOWN_MS 60000
 #define BATCH 64
 
 static void note(struct reindex *r, const char *text) {
@@ -24,11 +25,17 @@ static void count(struct reindex *r, bool done, int n_pages) {
     lock_drop(&r->lock);
 }
 
-/* A store that does not answer is waited for; *again: it was. False: the run ends. */
+/* A store that does not answer is waited for, a while; *again: it was. False: the run ends, which
+ * another does no worse. */
 static bool wait_for_store(bool *again, struct reindex *r, const struct error *why,
                            struct error *err) {
     *again = strcmp(why->code, SHARED_DOWN) == 0;
     note(r, *again ? why->text : "");
+    r->down_ms = !*again ? 0 : r->down_ms ? r->down_ms : time_mono_ms();
+    if (*again && time_mono_ms() - r->down_ms > LONGEST_DOWN_MS) {
+        *err = *why;
+        return false;
+    }
     return corpus_reindex_goes_on(r, *again ? DOWN_MS : 0, err);
 }
 
@@ -213,12 +220,14 @@ bool corpus_move_run(struct reindex *r, struct error *err) {
     int64_t epoch;
     if (!corpus->shared)
         return error_set(err, ERROR_CONFLICT, "CHROMA_HOST is not set");
-    while (!corpus_shared_epoch(&epoch, corpus, err)) {
-        note(r, err->text);
-        if (!corpus_reindex_goes_on(r, DOWN_MS, err))
+    bool again = true;
+    r->down_ms = 0;
+    while (again) {
+        struct error why = {0};
+        corpus_shared_epoch(&epoch, corpus, &why);
+        if (!wait_for_store(&again, r, &why, err))
             return false;
     }
-    note(r, "");
     int64_t n_older = 0;
     if (!store_count_shared(&counts, corpus->store, epoch, err) ||
         (to_store && !corpus_older_count(&n_older, corpus, err)))

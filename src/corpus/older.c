@@ -16,6 +16,7 @@
 struct looking {
     struct shared *shared;
     int64_t epoch;
+    int64_t n; /* that were not brought over */
 };
 
 static char *revision_of(struct arena *arena, const struct chroma_legacy_document *document) {
@@ -60,6 +61,18 @@ static bool take_in(struct arena *arena, struct looking *looking,
     return true;
 }
 
+/* They stand where they stood, whatever became of the collections of ours. */
+static bool renew(struct looking *looking, const struct shared_row *known, struct error *err) {
+    struct store_tx *tx;
+    if (!store_begin(&tx, looking->shared->corpus->store, err))
+        return false;
+    if (store_set_shared(tx, known->doc_id, known->generation, looking->epoch, known->revision,
+                         err))
+        return store_commit(tx, err);
+    store_rollback(tx);
+    return false;
+}
+
 static bool on_document(void *ctx, const struct chroma_legacy_document *document,
                         struct error *err) {
     struct looking *looking = ctx;
@@ -73,8 +86,13 @@ static bool on_document(void *ctx, const struct chroma_legacy_document *document
     bool same = ok && found &&
                 (strcmp(known.origin, OLDER_ORIGIN) != 0 || strcmp(known.revision, revision) == 0 ||
                  sha256_is_hex(known.revision));
+    bool older = !same ||
+                 (strcmp(known.origin, OLDER_ORIGIN) == 0 && !sha256_is_hex(known.revision));
+    looking->n += ok && older;
     if (ok && !same)
         ok = take_in(arena, looking, document, revision, err);
+    else if (ok && older && known.epoch != looking->epoch)
+        ok = renew(looking, &known, err);
     arena_free(arena);
     return ok;
 }
@@ -85,7 +103,12 @@ bool corpus_older_look(struct shared *shared, struct error *err) {
     if (!corpus_shared_epoch(&looking.epoch, shared->corpus, err) ||
         !chroma_legacy_facts(&facts, shared->older, err))
         return false;
-    return facts.n_documents == 0 || chroma_legacy_list(shared->older, on_document, &looking, err);
+    if (facts.n_documents > 0 && !chroma_legacy_list(shared->older, on_document, &looking, err))
+        return false;
+    lock_take(&shared->lock);
+    shared->n_older = looking.n;
+    lock_drop(&shared->lock);
+    return true;
 }
 
 /* ---- searched ------------------------------------------------------------------------------- */
@@ -104,15 +127,22 @@ static bool is_asked(bool *out, struct arena *arena, struct corpus *corpus, enum
     return true;
 }
 
-bool corpus_older_search(struct index_hit **out, int *n, struct arena *arena, struct corpus *corpus,
-                         const struct chroma_query *query, struct error *err) {
+bool corpus_older_search(struct index_hit **out, int *n, int64_t *n_unasked, struct arena *arena,
+                         struct corpus *corpus, const struct chroma_query *query,
+                         struct error *err) {
+    struct shared *shared = corpus->shared;
     struct index_effort effort;
     bool asked;
     *n = 0;
+    *n_unasked = 0;
     if (!is_asked(&asked, arena, corpus, query->kind, err))
         return false;
-    return !asked ||
-           chroma_legacy_search(out, n, &effort, arena, corpus->shared->older, query, err);
+    if (asked)
+        return chroma_legacy_search(out, n, &effort, arena, shared->older, query, err);
+    lock_take(&shared->lock);
+    *n_unasked = shared->n_older;
+    lock_drop(&shared->lock);
+    return true;
 }
 
 bool corpus_older_fit(struct index_fit *out, bool *found, struct arena *arena,

@@ -11,10 +11,11 @@
 /* Takes in what is not here yet: rows and passages, which searches then find where they stand. The
  * thread's. */
 bool corpus_older_look(struct shared *shared, struct error *err);
-/* As corpus_shared_search, of those alone; nothing where the model in use is not of their vectors'
- * dimension. */
-bool corpus_older_search(struct index_hit **out, int *n, struct arena *arena, struct corpus *corpus,
-                         const struct chroma_query *query, struct error *err);
+/* As corpus_shared_search, of those alone. Nothing where the model in use is not of their vectors'
+ * dimension; *n_unasked counts the documents that it then passes over. */
+bool corpus_older_search(struct index_hit **out, int *n, int64_t *n_unasked, struct arena *arena,
+                         struct corpus *corpus, const struct chroma_query *query,
+                         struct error *err);
 bool corpus_older_fit(struct index_fit *out, bool *found, struct arena *arena,
                       struct corpus *corpus, const char *doc_id, enum item_kind kind, int item,
                       const float *query, int n_query, struct error *err);

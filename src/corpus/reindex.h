@@ -46,6 +46,7 @@ struct reindex {
     int64_t after; /* documents up to here have their job */
     int64_t open[REINDEX_WINDOW];
     int n_open, n_failed_row; /* failed one after another */
+    int64_t down_ms; /* monotonic: since when the shared store does not answer; 0: it does */
     int64_t n_failed_pass;
     struct error last; /* why a document could not be embedded */
 };

@@ -1,5 +1,5 @@
 /* Documents out: jobs cancelled, rows and full text gone in one commit, then the files. */
-#include "corpus/shared.h"
+#include "corpus/older.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -144,6 +144,8 @@ static bool find_by_path(char doc_id[SHA256_HEX + 1], bool *found, bool *is_sour
         memcpy(doc_id, source_id, sizeof source_id);
         *found = true;
     }
+    if (!*found && !store_find_mirrored(doc_id, found, corpus->store, OLDER_ORIGIN, path, err))
+        goto end;
     *is_source = *found && has_source && strcmp(doc_id, source_id) == 0;
     ok = true;
 end:

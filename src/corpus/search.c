@@ -123,12 +123,20 @@ static void add_note(struct search_stage *stage, struct arena *arena, const char
 /* Documents that the stage passed over are told of; where those are all there are, it could not
  * act. */
 static bool check_cover(struct search_stage *stage, struct searching *s, enum model_role role,
-                        int64_t n_scored, int64_t n_unshared, struct error *err) {
+                        int64_t n_scored, const struct shared_gaps *gaps, struct error *err) {
     struct vector_cover cover;
-    if (n_unshared > 0)
+    if (gaps->n_unshared > 0)
         add_note(stage, s->arena,
-                 arena_printf(s->arena, "%" PRId64 " document%s not in ChromaDB yet", n_unshared,
-                              n_unshared == 1 ? " is" : "s are"));
+                 arena_printf(s->arena, "%" PRId64 " document%s not in ChromaDB yet",
+                              gaps->n_unshared, gaps->n_unshared == 1 ? " is" : "s are"));
+    if (gaps->n_older > 0)
+        add_note(stage, s->arena,
+                 arena_printf(s->arena,
+                              "%" PRId64
+                              " document%s of the Python worker %s no vectors of this model; "
+                              "reindex --store chroma brings them over",
+                              gaps->n_older, gaps->n_older == 1 ? "" : "s",
+                              gaps->n_older == 1 ? "has" : "have"));
     if (!corpus_cover(&cover, s->corpus, role, err))
         return false;
     if (cover.n_without == 0)
@@ -147,7 +155,7 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
                          enum model_role role, struct error *err) {
     const struct embedding *question;
     struct index_hit *found;
-    int64_t n_unshared = 0;
+    struct shared_gaps gaps = {0};
     struct index_effort *effort = &stage->effort;
     struct index_query query = {.kind = role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK,
                                 .filter = &s->request->filter,
@@ -171,11 +179,11 @@ static bool find_vectors(struct hits *out, struct search_stage *stage, struct se
     query.limit = n_wanted;
     stage->by_vectors = true;
     if (!(s->corpus->shared
-              ? corpus_shared_search(&found, &out->n, &n_unshared, effort, s->arena, s->corpus,
-                                     &query, err)
+              ? corpus_shared_search(&found, &out->n, &gaps, effort, s->arena, s->corpus, &query,
+                                     err)
               : index_search(&found, &out->n, effort, s->arena, s->corpus->index, &query, err)) ||
-        !check_cover(stage, s, role, effort->n_scanned + effort->n_pooled + effort->n_full,
-                     n_unshared, err))
+        !check_cover(stage, s, role, effort->n_scanned + effort->n_pooled + effort->n_full, &gaps,
+                     err))
         return false;
     out->items = arena_alloc(s->arena, ((size_t)out->n + 1) * sizeof *out->items);
     for (int i = 0; i < out->n; i++) {

@@ -317,8 +317,9 @@ static bool find_generation(int64_t *generation, struct shared *s, const struct 
 static bool tell_removal(struct shared *s, const struct removal_row *row, struct error *err) {
     struct store_tx *tx;
     int64_t generation;
-    bool superseded;
+    bool superseded, theirs;
     if (!find_generation(&generation, s, row, err) ||
+        !chroma_legacy_remove(&theirs, s->older, row->doc_id, err) ||
         !chroma_remove_document(&superseded, s->chroma, row->doc_id, generation, s->worker,
                                 row->removed_ms, err) ||
         !store_begin(&tx, s->corpus->store, err))
@@ -589,5 +590,6 @@ void corpus_shared_facts(struct shared_facts *out, struct arena *arena, struct c
         out->mirrored = counts.mirrored;
         out->unshared = epoch > 0 ? counts.unshared : counts.never_shared;
         out->untold = counts.untold;
+        out->missing = epoch > 0 ? counts.unseen : 0;
     }
 }

@@ -26,6 +26,7 @@ struct shared {
     char epoch_id[SHA256_HEX + 1]; /* the store's own name for it */
     struct error why;              /* it does not, and why; kind 0: it does */
     struct error spaces;           /* a model's vectors are not to be shared, and why; or kind 0 */
+    int64_t n_older;               /* documents of the Python worker that were not brought over */
     int64_t n_refused;             /* documents that it did not take, in the last pass */
     struct error refused;
 
@@ -99,9 +100,13 @@ void corpus_carry_end(struct carrying *carrying); /* what is not committed is dr
 
 /* ---- shared_search.c ---- */
 
-/* As index_search, of the store's vectors. *n_unshared: own documents that may be missing, since
- * the store did not have them when it was asked. */
-bool corpus_shared_search(struct index_hit **out, int *n, int64_t *n_unshared,
+/* Documents that may be missing from an answer. */
+struct shared_gaps {
+    int64_t n_unshared; /* that the store was not seen to have, counted before it was asked */
+    int64_t n_older;    /* of the Python worker, whose vectors are of another model than this */
+};
+/* As index_search, of the store's vectors. */
+bool corpus_shared_search(struct index_hit **out, int *n, struct shared_gaps *gaps,
                           struct index_effort *effort, struct arena *arena, struct corpus *corpus,
                           const struct index_query *query, struct error *err);
 /* As index_fit, of an item that the index here does not have. */

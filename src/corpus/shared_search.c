@@ -91,7 +91,7 @@ static void merge(struct index_hit **out, int *n, struct arena *arena, const str
     *n = n_all;
 }
 
-bool corpus_shared_search(struct index_hit **out, int *n, int64_t *n_unshared,
+bool corpus_shared_search(struct index_hit **out, int *n, struct shared_gaps *gaps,
                           struct index_effort *effort, struct arena *arena, struct corpus *corpus,
                           const struct index_query *query, struct error *err) {
     struct judging judging = {corpus, query->filter};
@@ -100,13 +100,13 @@ bool corpus_shared_search(struct index_hit **out, int *n, int64_t *n_unshared,
     int64_t epoch;
     struct shared_counts counts;
     *n = 0;
-    *n_unshared = 0;
+    *gaps = (struct shared_gaps){0};
     *effort = (struct index_effort){0};
     if (!corpus_shared_epoch(&epoch, corpus, err) ||
         !store_count_shared(&counts, corpus->store, epoch, err) ||
         !name_documents(&ids, &n_ids, arena, corpus, query->filter, err))
         return false;
-    *n_unshared = counts.unshared;
+    gaps->n_unshared = counts.unshared + counts.unseen;
     if (n_ids == 0)
         return true;
     struct chroma_query asked = {.kind = query->kind,
@@ -121,7 +121,7 @@ bool corpus_shared_search(struct index_hit **out, int *n, int64_t *n_unshared,
     struct index_hit *older = NULL;
     int n_older;
     if (!chroma_search(out, n, effort, arena, corpus->shared->chroma, &asked, err) ||
-        !corpus_older_search(&older, &n_older, arena, corpus, &asked, err) ||
+        !corpus_older_search(&older, &n_older, &gaps->n_older, arena, corpus, &asked, err) ||
         !corpus_shared_check_epoch(corpus, epoch, err))
         return false;
     merge(out, n, arena, older, n_older, query->limit);

@@ -14,6 +14,7 @@ struct shared_facts {
     const char *why, *worker; /* "" or why not; this worker's name there */
     int64_t own, mirrored;    /* documents of this folder, and of other workers */
     int64_t unshared, untold; /* own documents, and removals, that are on their way there */
+    int64_t missing;          /* of other workers' documents: not seen there; to be put again */
     int64_t n_refused;        /* of those: documents that it did not take */
     const char *refused;      /* why, of the last */
     struct chroma_facts store;

@@ -144,24 +144,25 @@ static const struct migration migrations[] = {
             "  item INTEGER NOT NULL,"
             "  UNIQUE (space_no, kind, doc_no, item)"
             ") STRICT;"},
-    {.sql = "ALTER TABLE documents ADD COLUMN origin TEXT NOT NULL DEFAULT '';"
-            "ALTER TABLE documents ADD COLUMN shown_path TEXT NOT NULL DEFAULT '';"
-            "ALTER TABLE documents ADD COLUMN shared_generation INTEGER NOT NULL DEFAULT 0;"
-            "ALTER TABLE documents ADD COLUMN shared_epoch INTEGER NOT NULL DEFAULT 0;"
-            "ALTER TABLE documents ADD COLUMN shared_revision TEXT NOT NULL DEFAULT '';"
-            "ALTER TABLE documents ADD COLUMN removed_generation INTEGER NOT NULL DEFAULT 0;"
-            "ALTER TABLE sources ADD COLUMN put_no INTEGER NOT NULL DEFAULT 0;"
-            "CREATE INDEX documents_own ON documents"
-            "  (shared_epoch, doc_no, shared_generation, state, origin)"
-            "  WHERE state = 1 AND origin = '';"
-            "CREATE INDEX documents_mirrored ON documents (origin) WHERE origin <> '';"
-            "CREATE TABLE removals ("
-            "  doc_id TEXT PRIMARY KEY,"
-            "  generation INTEGER NOT NULL,"
-            "  removed_ms INTEGER NOT NULL,"
-            "  told INTEGER NOT NULL"
-            ") STRICT, WITHOUT ROWID;"
-            "CREATE INDEX removals_untold ON removals (removed_ms, doc_id) WHERE told = 0;"},
+    {.sql =
+         "ALTER TABLE documents ADD COLUMN origin TEXT NOT NULL DEFAULT '';"
+         "ALTER TABLE documents ADD COLUMN shown_path TEXT NOT NULL DEFAULT '';"
+         "ALTER TABLE documents ADD COLUMN shared_generation INTEGER NOT NULL DEFAULT 0;"
+         "ALTER TABLE documents ADD COLUMN shared_epoch INTEGER NOT NULL DEFAULT 0;"
+         "ALTER TABLE documents ADD COLUMN shared_revision TEXT NOT NULL DEFAULT '';"
+         "ALTER TABLE documents ADD COLUMN removed_generation INTEGER NOT NULL DEFAULT 0;"
+         "ALTER TABLE sources ADD COLUMN put_no INTEGER NOT NULL DEFAULT 0;"
+         "CREATE INDEX documents_own ON documents"
+         "  (shared_epoch, doc_no, shared_generation, state, origin)"
+         "  WHERE state = 1 AND origin = '';"
+         "CREATE INDEX documents_mirrored ON documents (shared_epoch, origin) WHERE origin <> '';"
+         "CREATE TABLE removals ("
+         "  doc_id TEXT PRIMARY KEY,"
+         "  generation INTEGER NOT NULL,"
+         "  removed_ms INTEGER NOT NULL,"
+         "  told INTEGER NOT NULL"
+         ") STRICT, WITHOUT ROWID;"
+         "CREATE INDEX removals_untold ON removals (removed_ms, doc_id) WHERE told = 0;"},
 };
 static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
 

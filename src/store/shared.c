@@ -9,6 +9,7 @@
 #include "store/internal.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 static_assert(DOCUMENT_READY == 1, "the index documents_own is over state 1");
@@ -173,9 +174,34 @@ bool store_count_shared(struct shared_counts *out, struct store *store, int64_t 
     ok = ok &&
          conn_number(&out->mirrored, 0, conn, err,
                      "SELECT count(*) FROM documents WHERE origin <> ''", "") &&
+         conn_number(&out->unseen, 0, conn, err,
+                     "SELECT count(*) FROM documents INDEXED BY documents_mirrored"
+                     " WHERE origin <> '' AND shared_epoch <> ?",
+                     "i", epoch) &&
          conn_number(&out->removals, 0, conn, err, "SELECT count(*) FROM removals", "") &&
          conn_number(&out->untold, 0, conn, err, "SELECT count(*) FROM removals WHERE told = 0",
                      "");
+    reader_drop(conn);
+    return ok;
+}
+
+bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store *store,
+                         const char *origin, const char *path, struct error *err) {
+    struct conn *conn;
+    bool row = false;
+    *found = false;
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(conn, err,
+                                    "SELECT doc_id FROM documents INDEXED BY documents_mirrored"
+                                    " WHERE origin <> '' AND origin = ? AND shown_path = ?",
+                                    "tt", origin, path);
+    bool ok = stmt && conn_step(&row, conn, stmt, err);
+    if (ok && row) {
+        snprintf(doc_id, SHA256_HEX + 1, "%s", (const char *)sqlite3_column_text(stmt, 0));
+        *found = true;
+    }
+    conn_finish(stmt);
     reader_drop(conn);
     return ok;
 }

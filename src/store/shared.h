@@ -49,9 +49,14 @@ struct shared_counts {
     int64_t unshared;         /* own ones not in the shared store of the epoch */
     int64_t never_shared;     /* of those: never in any */
     int64_t removals, untold; /* rows of removals; of which not told yet */
+    int64_t unseen;           /* mirrored ones that the store of the epoch was not seen to have */
 };
 bool store_count_shared(struct shared_counts *out, struct store *store, int64_t epoch,
                         struct error *err);
+
+/* The mirrored document of this origin that is shown to come from path. */
+bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store *store,
+                         const char *origin, const char *path, struct error *err);
 
 /* ---- removals ------------------------------------------------------------------------------- */
 

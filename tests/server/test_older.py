@@ -92,3 +92,32 @@ def test_searched_where_they_stand_then_brought_over(worker, chroma, older):  # 
     until(lambda: older[1].doc_id not in known(second), what="the removal")
     assert older[1].doc_id not in [hit["doc_id"] for hit in
                                    search(second, QUERY, "visual", 100)["results"]]
+
+
+def test_removed_by_its_path_with_its_rows(worker, chroma, older):  # noqa: F811
+    server = worker()
+    until(lambda: len(known(server)) == 2, what="the older documents")
+    # Passages of theirs are of the visual model: the text model's stage says that it passes them by.
+    stage = search(server, "apricot", "text")["stages"]["dense"]
+    assert "2 documents of the Python worker" in stage["note"]
+    reply = server.request("POST", "/delete", {"file_path": "/uploads/older0.pdf",
+                                               "filename": "older0.pdf"})
+    assert (reply.status, reply.json["status"]) == (200, "success")
+    assert reply.json["doc_id"] == older[0].doc_id
+    settled(server)
+    until(lambda: not chroma.metadata(PAGES, {"doc_id": older[0].their_id}) and
+          not chroma.metadata(PASSAGES, {"doc_id": older[0].their_id}), what="their rows")
+    assert set(known(server)) == {older[1].doc_id}
+    assert chroma.metadata(PAGES, {"doc_id": older[1].their_id})
+
+
+def test_a_page_that_cannot_be_explained_is_found(worker, chroma):  # noqa: F811
+    pytest.importorskip("chromadb", reason="the Python worker's client")
+    from legacy_collections import Collections, Document, some_vectors
+    few = Document("few.pdf", pages={1: some_vectors(numpy.random.default_rng(3), 20)})
+    Collections(chroma.port).add(few)
+    server = worker()
+    until(lambda: few.doc_id in known(server), what="the older document")
+    for mode in ("visual", "hybrid"):
+        hits = search(server, QUERY, mode)["results"]
+        assert [(hit["doc_id"], hit["boxes"]) for hit in hits] == [(few.doc_id, [])], mode

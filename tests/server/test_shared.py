@@ -249,6 +249,29 @@ def test_a_lost_store_is_filled_again(worker, chroma):
     assert set(known(server)) == set(ids)
 
 
+def test_what_another_worker_is_yet_to_put_again_is_said(worker, chroma):
+    first, second = worker("first"), worker("second")
+    _, theirs = first.read(pages_of("theirs", 1), "theirs.txt")
+    _, ours = second.read(pages_of("ours", 1), "ours.txt")
+    until(lambda: len(known(second)) == 2 and len(known(first)) == 2)
+    assert first.stop() == 0
+    chroma.stop()
+    shutil.rmtree(chroma.data)
+    chroma.start()
+    until(lambda: store(second)["reachable"] and chroma.counts().get(PAGES) == 1, what="its own")
+    settled(second)
+    assert store(second)["documents"]["missing"] == 1
+    for mode, stage in (("visual", "visual"), ("text", "dense"), ("hybrid", "visual")):
+        reply = search(second, "heron", mode, filters={"doc_id": theirs["doc_id"]})
+        assert "1 document is not in ChromaDB yet" in reply["stages"][stage]["note"], mode
+    first = worker("first")
+    until(lambda: store(second)["documents"]["missing"] == 0, what="the other's again")
+    for server in (first, second):
+        for document, text in ((theirs, "theirsx0"), (ours, "oursx0")):
+            until(lambda: everywhere(server, document["doc_id"], text_of(text)))
+    assert "note" not in search(second, "heron", "visual")["stages"]["visual"]
+
+
 # ---- from one place to the other ---------------------------------------------------------------
 
 
