@@ -224,8 +224,7 @@ static bool embed_passages(struct moving *m, struct error *err) {
             inputs[i].len = strlen(chunks[first + i].text);
         }
         vectors = arena_alloc(arena, EMBED_AT_ONCE * sizeof *vectors);
-        ok = ok && corpus_embed(vectors, arena, corpus, ROLE_TEXT,
-                                m->carrying.spaces.names.of[ITEM_CHUNK].name, inputs, n_now, err);
+        ok = ok && corpus_embed(vectors, arena, corpus, ROLE_TEXT, NULL, inputs, n_now, err);
         for (int i = 0; i < n_now && ok; i++)
             ok = vectors[i].n == 0 ||
                  corpus_carry_add(&m->carrying, ITEM_CHUNK, chunks[first + i].ordinal,

@@ -29,6 +29,15 @@
 
 /* ---- spaces --------------------------------------------------------------------------------- */
 
+/* A space as all workers know it: a model that is named by a folder goes by the folder's own name,
+ * which is the same on another host; the weights' hash tells it from others. */
+static const char *shared_name(struct arena *arena, const char *space) {
+    const char *at = strrchr(space, '@'), *name = space;
+    for (const char *c = space; *space == '/' && at && c < at; c++)
+        name = *c == '/' ? c + 1 : name;
+    return arena_strdup(arena, name);
+}
+
 /* Of a model that is not loaded: the space that has vectors of it. */
 static bool find_space(struct shared_spaces *out, struct arena *arena, struct corpus *corpus,
                        enum item_kind kind, const char *model, struct error *err) {
@@ -43,7 +52,7 @@ static bool find_space(struct shared_spaces *out, struct arena *arena, struct co
     }
     if (best >= 0) {
         out->numbers[kind] = spaces[best].space;
-        out->names.of[kind] = (struct chroma_space){arena_strdup(arena, spaces[best].name),
+        out->names.of[kind] = (struct chroma_space){shared_name(arena, spaces[best].name),
                                                     spaces[best].dim, spaces[best].late};
     }
     return true;
@@ -62,7 +71,7 @@ bool corpus_shared_spaces(struct shared_spaces *out, struct arena *arena, struct
         if (corpus_owner_settled(&state, owners[role]) && state == MODEL_READY) {
             const struct model_info *info = model_info(owners[role]->model);
             out->numbers[kind] = owners[role]->space;
-            out->names.of[kind] = (struct chroma_space){arena_strdup(arena, info->space), info->dim,
+            out->names.of[kind] = (struct chroma_space){shared_name(arena, info->space), info->dim,
                                                         info->late};
         } else if (state != MODEL_OFF) {
             ok = find_space(out, arena, corpus, kind, owners[role]->name, err);

@@ -324,6 +324,21 @@ def test_another_model_is_the_collections_too(serve, chroma, models):  # noqa: F
     assert not [name for name in chroma.collections() if "aside" in name or "damaged" in name]
 
 
+def test_the_same_model_in_another_folder(serve, chroma, models, tmp_path):  # noqa: F811
+    first = serve(name="first", **chroma.settings)
+    _, document = first.read(pages_of("folder", 1), "folder.txt")
+    settled(first)
+    assert str(tmp_path) not in json.dumps(chroma.collections())
+    copy = tmp_path / "elsewhere" / models["sentence"].name
+    shutil.copytree(models["sentence"], copy)
+    second = serve(name="second", text=copy, **chroma.settings)
+    until(lambda: store(second)["reachable"])
+    assert not store(second)["reason"]
+    until(lambda: document["doc_id"] in known(second))
+    found = search(second, text_of("folderx0"), "text")["results"]
+    assert [hit["doc_id"] for hit in found] == [document["doc_id"]]
+
+
 def test_vectors_of_another_model_are_refused(serve, chroma):  # noqa: F811
     first = serve(name="first", **chroma.settings)
     _, document = first.read(pages_of("theirs", 2), "theirs.txt")
