@@ -7,7 +7,8 @@
 #
 # ChromaDB and Copyparty run as programs where they are on PATH or were fetched with
 # `scripts/run-worker-native.sh setup --services`; else in containers where there is Docker. What runs
-# already is left alone. A ChromaDB that CHROMA_HOST names is used, and none is started.
+# already is left alone; of two starts at once the second waits for the first. A ChromaDB that
+# CHROMA_HOST names is used, and none is started.
 # Ports: CHROMADB_PORT (8001), COPYPARTY_PORT (8000), WORKER_PORT (8002). Data: DATA_DIR,
 # UPLOADS_DIR and SERVICES_DIR (ChromaDB's and Copyparty's). COPYPARTY_ACCOUNT (USER:PASSWORD) has
 # Copyparty ask for it. Logs: LOG_DIR. scripts/stop-all.sh stops it all, scripts/status.sh looks.
@@ -32,6 +33,8 @@ load_settings
 
 # What this run started is stopped again when the rest cannot be.
 started=
+locked=
+lock=$SERVICES_DIR/start.lock
 undo() {
     status=$?
     if [ $status -ne 0 ] && [ -n "$started" ]; then
@@ -41,7 +44,39 @@ undo() {
             rm -f "$SERVICES_DIR/$name.pid"
         done
     fi
+    [ -z "$locked" ] || rm -f "$lock"
     exit $status
+}
+
+# One start at a time: the lock is a link that leads nowhere, since its text, the holder's id and
+# when it began, comes to be together with it. What a start that was killed left is taken away.
+take_lock() {
+    me="$$ $(begun $$)"
+    waited=0
+    until ln -s "$me" "$lock" 2>/dev/null; do
+        [ $waited -lt 60 ] || fail "another start is under way (pid ${first%% *}; $lock)"
+        if first=$(readlink "$lock"); then
+            if [ "$(begun "${first%% *}")" != "${first#* }" ]; then
+                drop_lock_of "$first"
+            elif [ $waited -eq 0 ]; then
+                echo "Another start is under way (pid ${first%% *}); waiting for it" >&2
+            fi
+        else
+            first=unknown
+            [ -w "$SERVICES_DIR" ] || fail "$SERVICES_DIR may not be written to"
+        fi
+        sleep 1
+        waited=$((waited + 1))
+    done
+    locked=yes
+}
+
+# HOLDER: moved first, since only one mover succeeds; put back where another start had come first.
+drop_lock_of() {
+    mv "$lock" "$lock.$$" 2>/dev/null || return 0
+    moved=$(readlink "$lock.$$")
+    [ "$moved" = "$1" ] || ln -s "$moved" "$lock" 2>/dev/null || true
+    rm -f "$lock.$$"
 }
 
 # NAME TITLE LOG URL SECONDS: until it answers; status 1, with the log's end, where it ends instead.
@@ -150,11 +185,25 @@ prepare_for_containers() {
 }
 
 start_services() {
-    chroma=yes
-    [ -n "$chroma_elsewhere" ] || chroma=$(service_program chroma) || chroma=
-    copyparty=$(service_program copyparty) || copyparty=
-    if [ -z "$chroma" ] || [ -z "$copyparty" ]; then
-        docker_runs || fail "ChromaDB or Copyparty is missing, and there is no Docker:" \
+    # A program is needed for what does not run yet.
+    missing=
+    native=
+    if running chromadb >/dev/null; then
+        native=ChromaDB
+    elif [ -z "$chroma_elsewhere" ]; then
+        chroma=$(service_program chroma) || missing=ChromaDB
+    fi
+    if running copyparty >/dev/null; then
+        native=Copyparty
+    else
+        copyparty=$(service_program copyparty) || missing="${missing:+$missing and }Copyparty"
+    fi
+    if [ -n "$missing" ] && [ -n "$native" ]; then
+        fail "$missing is missing, while $native runs as a program, not in a container:" \
+            "scripts/run-worker-native.sh setup --services fetches both"
+    fi
+    if [ -n "$missing" ]; then
+        docker_runs || fail "no program for $missing, and there is no Docker:" \
             "scripts/run-worker-native.sh setup --services fetches both"
         mkdir -p "$UPLOADS_DIR"
         prepare_for_containers
@@ -178,15 +227,16 @@ start_services() {
 }
 
 mkdir -p "$SERVICES_DIR" "$LOG_DIR"
+trap undo EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+take_lock
 if [ "$mode" = docker-only ]; then
     start_docker_only
     exit 0
 fi
 [ -x "$PROGRAM" ] || fail "$PROGRAM is not built: scripts/run-worker-native.sh setup builds it"
 [ "$mode" != cpu ] || export DEVICE=cpu
-trap undo EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 start_services
 if [ -z "$chroma_elsewhere" ]; then
     export CHROMA_HOST=127.0.0.1 CHROMA_PORT="$CHROMADB_PORT"

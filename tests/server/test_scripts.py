@@ -210,6 +210,75 @@ def test_start_look_upload_and_stop(real):
     assert real.run("stop-all.sh").returncode == 0  # with nothing to stop
 
 
+def end(pid):
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30 * SLOW
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_only_what_does_not_run_needs_its_program(real):
+    assert real.run("start-all.sh", "--cpu").returncode == 0
+    pids = {name: real.pid(name) for name in ("chromadb", "copyparty", "worker")}
+    for name in ("chroma", "copyparty"):
+        (real.folder / "bin" / name).unlink()
+    real.env["PATH"] = f"{real.folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+    asked = real.folder / "asked"
+    real.program("docker", f'[ "$1" = info ] || echo "$*" >>{asked}\n')
+    end(pids["worker"])
+    again = real.run("start-all.sh", "--cpu")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("runs already") == 2 and real.status()["all_running"] is True
+    assert [real.pid(name) == pids[name] for name in pids] == [True, True, False]
+    # Containers would be at the ports of the one that runs.
+    end(pids["copyparty"])
+    done = real.run("start-all.sh", "--cpu")
+    assert done.returncode == 1
+    assert "Copyparty is missing, while ChromaDB runs as a program" in done.stderr
+    assert alive(pids["chromadb"]) and not asked.exists()
+
+
+def test_two_starts_at_once(real):
+    starts = [subprocess.Popen([str(real.folder / "scripts" / "start-all.sh"), "--cpu"],
+                               env=real.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [start.communicate(timeout=120 * SLOW) for start in starts]
+    assert [start.returncode for start in starts] == [0, 0], said
+    assert sorted(out.count("runs already") for out, _ in said) == [0, 3]
+    assert "waiting for it" in said[0][1] + said[1][1]
+    assert real.status()["all_running"] is True
+    assert {service["mode"] for service in real.status()["services"].values()} == {"native"}
+    assert not list((real.folder / "services").glob("start.lock*"))
+
+
+def test_a_start_that_takes_long_or_was_killed(project):
+    """What stands in the way of another is its process, not what it left."""
+    project.env["PATH"] = f"{project.folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+    project.program("docker", "exit 1\n")
+    project.program("sleep", "exit 0\n")  # the wait is over at once
+    lock = project.folder / "services" / "start.lock"
+    lock.parent.mkdir()
+    first = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        began = Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        lock.symlink_to(f"{first.pid} {began}@{boot}")
+        done = project.run("start-all.sh")
+        assert done.returncode == 1
+        assert f"another start is under way (pid {first.pid};" in done.stderr
+        assert os.readlink(lock) == f"{first.pid} {began}@{boot}"
+        lock.unlink()
+    finally:
+        first.kill()
+        first.wait()
+    for left in (f"{first.pid} {began}@{boot}", f"{os.getpid()} 1@{boot}", "nonsense"):
+        lock.symlink_to(left)
+        done = project.run("start-all.sh")
+        assert done.returncode == 1 and "no program for ChromaDB and Copyparty" in done.stderr
+        assert list(lock.parent.iterdir()) == []
+
+
 def test_a_taken_port_ends_it_before_anything_starts(real):
     for variable, title in (("CHROMADB_PORT", "ChromaDB"), ("COPYPARTY_PORT", "Copyparty"),
                             ("WORKER_PORT", "worker")):
