@@ -31,6 +31,7 @@ _docusearch() {
     case $before in
     --mode) choices='hybrid visual text lexical' ;;
     --sort) choices='newest_first oldest_first name_asc name_desc' ;;
+    --store) choices='chroma index' ;;
     --state) choices='queued processing completed failed cancelled' ;;
     --*)
         # A setting that is one of several words.

@@ -75,8 +75,7 @@ def quoted(text):
 
 
 def commands(program):
-    listed = re.findall(r"^  ([a-z][a-z-]*) +(\S.*)$", told(program, "help"), re.MULTILINE)
-    return [(name, summary) for name, summary in listed if name not in ("help", "version")]
+    return re.findall(r"^  ([a-z][a-z-]*) +\S", told(program, "help"), re.MULTILINE)
 
 
 def settings(program):
@@ -95,15 +94,14 @@ def settings(program):
 
 def page(program):
     out = [HEAD.replace("{date}", "$Mdocdate$")]
-    for name, _ in commands(program):
+    for name in commands(program):
         usage, _, rest = told(program, "help", name).partition("\n\n")
         summary, _, text = rest.partition("\n\n")
         usage = usage.replace("usage: docusearch ", "", 1)
-        out.append(f".It {quoted(usage)}\n{quoted(summary[0].upper() + summary[1:])}.\n")
+        out.append(f".It {quoted(usage)}\n{quoted(summary[0].upper() + summary[1:].rstrip())}.\n")
         if text.strip():
             out.append(f".Bd -literal\n{quoted(text.rstrip())}\n.Ed\n")
-    out.append(".It version\nPrint the version.\n.It help Op Ar command | Cm settings\n"
-               "Say what there is.\n.El\n")
+    out.append(".El\n")
     out.append(".Sh ENVIRONMENT\nEvery setting is a flag, a variable, or a line of the file that\n"
                ".Fl Fl config\nnames; in this order of authority.\n.Bl -tag -width Ds\n")
     for flag, variable, default, meaning in settings(program):

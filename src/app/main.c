@@ -106,30 +106,46 @@ static const struct command commands[] = {
      command_hook, false},
 };
 
+/* What takes neither settings nor a data folder. */
+static const struct command plain_commands[] = {
+    {"version", "version", "print the version", "", NULL, false},
+    {"help", "help [COMMAND | settings]",
+     "say what there is; `help COMMAND`, `help settings` say more", "", NULL, false},
+};
+
+static void print_summaries(FILE *out, const struct command *list, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        fprintf(out, "  %-8s %s\n", list[i].name, list[i].summary);
+}
+
 static void print_help(FILE *out) {
     fputs("docusearch: search your documents, natively\n\n"
           "usage: docusearch COMMAND [ARGUMENTS] [SETTINGS]\n\n",
           out);
-    for (size_t i = 0; i < BASE_COUNT(commands); i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
-    fputs("  version  print the version\n"
-          "  help     this text; `help COMMAND`, `help settings`\n\n"
-          "A command goes through the server that runs on the data folder; without one it opens "
+    print_summaries(out, commands, BASE_COUNT(commands));
+    print_summaries(out, plain_commands, BASE_COUNT(plain_commands));
+    fputs("\nA command goes through the server that runs on the data folder; without one it opens "
           "the\nfolder itself.\n",
           out);
 }
 
 static int help_command(const struct command *command) {
-    printf("usage: docusearch %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
+    printf("usage: docusearch %s\n\n%s\n", command->usage, command->summary);
+    if (*command->help)
+        printf("\n%s", command->help);
     return EXIT_OK;
 }
 
-static const struct command *find_command(const char *name) {
-    for (size_t i = 0; i < BASE_COUNT(commands); i++) {
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+static const struct command *find_in(const struct command *list, size_t n, const char *name) {
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].name, name) == 0)
+            return &list[i];
     }
     return NULL;
+}
+
+static const struct command *find_command(const char *name) {
+    return find_in(commands, BASE_COUNT(commands), name);
 }
 
 static int help(int argc, char **argv) {
@@ -145,6 +161,8 @@ static int help(int argc, char **argv) {
         return EXIT_OK;
     }
     const struct command *command = find_command(argv[1]);
+    if (!command)
+        command = find_in(plain_commands, BASE_COUNT(plain_commands), argv[1]);
     if (command)
         return help_command(command);
     fprintf(stderr, "docusearch: no command '%s'; `docusearch help` lists them\n", argv[1]);

@@ -1,8 +1,12 @@
 """What deploy/ and docker/ hold, looked at by the programs that read it, and what an install lays down."""
 
+import fnmatch
+import grp
+import gzip
 import json
 import os
 import plistlib
+import pwd
 import re
 import shutil
 import subprocess
@@ -267,14 +271,43 @@ def test_the_agent_is_valid():
     assert b"/Users/" not in data and b"/home/" not in data
 
 
-def test_the_rotation_is_understood(tmp_path):
+def test_the_rotation_is_done(tmp_path):
+    """The rule itself, for logs of this user's in another folder, with a systemctl of the test's."""
     text = (DEPLOY / "docusearch.logrotate").read_text()
-    rules = tmp_path / "rules"
-    rules.write_text(re.sub(r"(su|0640) docusearch docusearch", r"\1 root root", text))
+    pattern = "/var/log/docusearch/*.log"
+    example = re.search("^#LOG_FILE=(.*)", (DEPLOY / "docusearch.env").read_text(), re.M).group(1)
+    assert f"\n{pattern} {{\n" in text and fnmatch.fnmatch(example, pattern)
+    logs, programs, rules = tmp_path / "log", tmp_path / "bin", tmp_path / "rules"
+    user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    text, n_owners = re.subn(r"(su|0640) docusearch docusearch", rf"\1 {user} {group}", text)
+    assert n_owners == 2
+    rules.write_text(text.replace(pattern, f"{logs}/*.log"))
     rules.chmod(0o644)
-    done = run(tool("logrotate"), "-d", "-s", tmp_path / "state", rules)
-    assert done.returncode == 0 and "error" not in done.stderr.lower(), done.stderr
-    assert "/var/log/docusearch/*.log" in done.stderr and "(14 rotations)" in done.stderr
+    logs.mkdir()
+    programs.mkdir()
+    (programs / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\n')
+    (programs / "systemctl").chmod(0o755)
+    log = logs / "worker.log"
+
+    def a_week_later():
+        (tmp_path / "state").write_text(f'logrotate state -- version 2\n"{log}" 2020-1-1-0:0:0\n')
+        (tmp_path / "state").chmod(0o640)
+        done = run(tool("logrotate"), "-s", tmp_path / "state", rules,
+                   env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"})
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return sorted(path.name for path in logs.iterdir())
+
+    assert a_week_later() == []
+    log.write_text("first week\n")
+    assert a_week_later() == ["worker.log", "worker.log.1"]
+    assert (logs / "worker.log.1").read_text() == "first week\n"
+    assert log.stat().st_size == 0 and log.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "asked").read_text() == "reload docusearch.service\n"
+    assert a_week_later() == ["worker.log", "worker.log.1"]  # an empty one stays
+    log.write_text("second week\n")
+    assert a_week_later() == ["worker.log", "worker.log.1", "worker.log.2.gz"]
+    assert gzip.decompress((logs / "worker.log.2.gz").read_bytes()) == b"first week\n"
+    assert (tmp_path / "asked").read_text() == "reload docusearch.service\n" * 2
 
 
 # ---- manual page, completion ------------------------------------------------------------------------
@@ -301,9 +334,8 @@ def test_the_manual_page_tells_of_every_command_and_setting(manual):
         assert wanted in sections
     for command in commands():
         assert re.search(rf"^ +{re.escape(command)}\b", text, re.M), command
-        if command not in ("help", "version"):
-            usage = told("help", command).splitlines()[0].removeprefix("usage: docusearch ")
-            assert " ".join(usage.split()) in " ".join(text.split())
+        usage = told("help", command).splitlines()[0].removeprefix("usage: docusearch ")
+        assert " ".join(usage.split()) in " ".join(text.split())
     for flag, variable in settings():
         assert re.search(rf"^ +{variable}" + (f", {flag}$" if flag else "$"), text, re.M), variable
     for meaning in ("Where models run: auto|mps|cuda|vulkan|cpu.  Default: auto.",
@@ -341,6 +373,7 @@ def test_completion(tmp_path):
     assert complete("serve", "--device", "v") == ["vulkan"]
     assert complete("serve", "--log-format", "") == ["text", "json"]
     assert complete("jobs", "re") == ["retry"]
+    assert complete("reindex", "--store", "") == ["chroma", "index"]
     (tmp_path / "a file.pdf").touch()
     assert complete("add", f"{tmp_path}/a") == [f"{tmp_path}/a file.pdf"]
 
