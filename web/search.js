@@ -8,7 +8,7 @@ import { searchModes } from './models.js';
 import { picture } from './picture.js';
 import { documentPath, go, searchPath } from './route.js';
 import { corpusChanges, corpusVersion, health } from './state.js';
-import { count } from './words.js';
+import { count, reason } from './words.js';
 
 const FIRST_RESULTS = 20;
 const MOST_RESULTS = 100;
@@ -122,10 +122,18 @@ async function find(body, asked, nResults, signal) {
     showReply(body, asked, nResults, reply, signal);
   } catch (error) {
     if (error.name === 'AbortError') return;
-    body.replaceChildren(el('p', { class: 'notice trouble', role: 'alert' }, error.message));
+    body.replaceChildren(searchTrouble(error, asked));
   } finally {
     body.classList.remove('busy');
   }
+}
+
+// By words needs no vectors, and goes on without ChromaDB.
+function searchTrouble({ code, message }, asked) {
+  const words = code !== 'backend_unavailable' || asked.mode === 'lexical' ? null
+    : [' Until it does, ', el('a', { href: searchPath({ ...asked, mode: 'lexical' }) },
+      'search by words'), '.'];
+  return el('p', { class: 'notice trouble', role: 'alert' }, reason(code, message), words);
 }
 
 function showReply(body, asked, nResults, reply, signal) {

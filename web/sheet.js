@@ -32,8 +32,14 @@ export const hasPicture = ({ info, place }) => Boolean(pictureOf(info, place.pag
 // open as viewer.js keeps it.
 export function showPage(box, open) {
   if (!isReady(open.info)) box.replaceChildren();
+  else if (open.info.worker) showElsewhere(box, open.info);
   else if (textShown || !hasPicture(open)) showText(box, open);
   else showPicture(box, open);
+}
+
+// Another worker read it: what is here serves to find it.
+function showElsewhere(box, { worker }) {
+  box.replaceChildren(el('p', { class: 'notice' }, `Its files are with ${worker}.`));
 }
 
 function showPicture(box, { info, place, hits }) {

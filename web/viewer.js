@@ -62,11 +62,13 @@ async function load(view, place, signal) {
 
 async function findHits({ id, q, mode }, signal) {
   if (q === '') return [];
-  const reply = await call('/search', {
+  const ask = (how) => call('/search', {
     method: 'POST', signal,
-    body: {
-      query: q, n_results: MOST_HITS, search_mode: mode || 'hybrid', filters: { doc_id: [id] },
-    },
+    body: { query: q, n_results: MOST_HITS, search_mode: how, filters: { doc_id: [id] } },
+  });
+  const reply = await ask(mode || 'hybrid').catch((error) => {
+    if (error.code !== 'backend_unavailable' || mode === 'lexical') throw error;
+    return ask('lexical'); // the document is to be read all the same
   });
   return reply.results.filter((hit) => hit.highlights.length > 0 || hit.rank <= BEST_WITHOUT_WORDS)
     .sort((a, b) => a.page_num - b.page_num);
@@ -92,8 +94,9 @@ function frame() {
       el('div', { class: 'viewer-title' },
         el('h1', { tabindex: '-1' }, info.filename),
         el('p', {}, [info.title, info.author].filter((fact) => fact).join(' · '))),
-      el('div', { class: 'viewer-links' }, fileLink('original', 'Original', 'download'),
-        fileLink('markdown', 'Markdown', 'text'),
+      el('div', { class: 'viewer-links' },
+        info.worker ? null : [fileLink('original', 'Original', 'download'),
+          fileLink('markdown', 'Markdown', 'text')],
         iconButton('trash', `Delete ${info.filename}`, removeOpen))),
     trouble(info),
     el('div', { class: 'viewer-main' },

@@ -58,6 +58,7 @@ const REASONS = {
   disk_full: 'The server’s disk is full.',
   too_large: 'It is larger than this server takes.',
   queue_full: 'The server’s queue is full.',
+  backend_unavailable: 'ChromaDB, which has the vectors, does not answer.',
   original_missing: 'Its original is missing from the server’s disk.',
 };
 
