@@ -225,7 +225,7 @@ static void gather(struct searching *s, const json_t *reply, int n_results) {
 static bool find_candidates(struct searching *s, int which, int n_wanted, int n_results,
                             struct error *err) {
     const char *uuid = s->set->of[CHROMA_OF(s->query->kind, which)].uuid;
-    int most = MAX_RESULTS / s->query->n_vectors;
+    int most = MAX_RESULTS / s->query->n_vectors, n_before = 0;
     for (;; n_results *= 4) {
         if (n_results > most)
             n_results = most > 0 ? most : 1;
@@ -243,8 +243,11 @@ static bool find_candidates(struct searching *s, int which, int n_wanted, int n_
         bool ok = rank(s, err);
         s->effort->pooled_ms += (double)(time_mono_ms() - began_ms);
         bool all_allowed = s->found.n == n_near && n_near >= s->query->limit;
-        if (!ok || s->found.n >= n_wanted || all_allowed || !s->more || n_results >= most)
+        bool all_seen = n_near == n_before; /* four times as many rows are of the same items */
+        if (!ok || s->found.n >= n_wanted || all_allowed || all_seen || !s->more ||
+            n_results >= most)
             return ok;
+        n_before = n_near;
     }
 }
 
