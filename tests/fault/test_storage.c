@@ -146,7 +146,7 @@ static void describe_shared(struct buf *out, struct store *store, struct arena *
                             const char *doc_id) {
     struct error err;
     struct shared_row shared;
-    int64_t removed;
+    int64_t removed = 0;
     bool found;
     if (!store_find_shared(&shared, &found, arena, store, doc_id, &err) ||
         !store_find_removal(&removed, store, doc_id, &err))
