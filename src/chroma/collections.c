@@ -94,7 +94,8 @@ static bool call(json_t **reply, struct chroma *chroma, const char *method, cons
     http_reply_fini(&got);
     if (!*reply)
         return error_set_code(err, ERROR_BUSY, "backend_unavailable",
-                              "%s: an answer that is no JSON", chroma_link_url(chroma->link));
+                              "ChromaDB at %s: an answer that is no JSON",
+                              chroma_link_url(chroma->link));
     return true;
 }
 
@@ -333,8 +334,8 @@ bool chroma_current(struct chroma_set *out, struct chroma *chroma, struct error 
     bool told = chroma->told;
     lock_drop(&chroma->lock);
     if (!told)
-        return error_set_code(err, ERROR_BUSY, "backend_unavailable", "%s: not asked yet",
-                              chroma_link_url(chroma->link));
+        return error_set_code(err, ERROR_BUSY, "backend_unavailable",
+                              "ChromaDB at %s: not asked yet", chroma_link_url(chroma->link));
     begin_check(chroma);
     copy_set(out, &usable, chroma);
     bool ok = usable || look(chroma, err);
@@ -471,6 +472,9 @@ static bool await_server(struct chroma *chroma, struct error *err) {
 
 #define N_TOUCHED 100
 #define MAX_LOST 4 /* touches whose reply did not come, of a server that lives */
+#define TOUCH_PAUSE_MS 200
+#define MIN_FAULTY 6 /* touches in a row that met an unreadable index: it is damaged */
+#define MIN_FAULTY_MS 1500
 
 static bool touch_vectors(struct http_reply *reply, const struct chroma_one *one, int n_results,
                           struct chroma *chroma, struct error *err) {
@@ -555,12 +559,13 @@ static bool lives(struct chroma *chroma) {
     return true;
 }
 
-/* Counts a touch that ended the server, or met an unreadable index. True: it is the second one. */
-static bool suspect(struct chroma *chroma, const struct chroma_one *one) {
+/* It is touched first, and again, until it was touched well. Counts touches that ended the server;
+ * true: it is the second one. */
+static bool suspect(struct chroma *chroma, const struct chroma_one *one, bool died) {
     lock_take(&chroma->lock);
     bool again = strcmp(chroma->suspect, one->uuid) == 0;
     snprintf(chroma->suspect, sizeof chroma->suspect, "%s", one->uuid);
-    chroma->n_deaths = again ? chroma->n_deaths + 1 : 1;
+    chroma->n_deaths = (again ? chroma->n_deaths : 0) + died;
     bool damaged = chroma->n_deaths >= 2;
     lock_drop(&chroma->lock);
     return damaged;
@@ -574,19 +579,31 @@ static void clear(struct chroma *chroma, const struct chroma_one *one, bool gone
     lock_drop(&chroma->lock);
 }
 
-/* *damaged: this touch and the one before ended the server, or found the index unreadable. */
-static bool touch_twice(bool *damaged, struct chroma_one *one, struct chroma *chroma,
-                        struct error *why, struct error *err) {
+/* *damaged: this touch and the one before ended the server, or the index was unreadable each time,
+ * for a while: one whose rows are being deleted is so now and then, and is whole. */
+static bool touch_until_sure(bool *damaged, struct chroma_one *one, struct chroma *chroma,
+                             struct error *why, struct error *err) {
     *damaged = false;
-    for (int n_lost = 0; !touch(one, chroma, why); time_sleep_ms(200)) {
+    int64_t since_ms = 0;
+    int n_faulty = 0;
+    for (int n_lost = 0; !touch(one, chroma, why); time_sleep_ms(TOUCH_PAUSE_MS)) {
         if (why->kind == ERROR_MISSING) {
             clear(chroma, one, true);
             return true;
         }
-        bool broke = strcmp(why->code, CHROMA_BROKEN) == 0;
         bool unreadable = strcmp(why->code, CHROMA_FAULTY) == 0;
-        if (unreadable || (broke && !lives(chroma))) {
-            *damaged = suspect(chroma, one);
+        bool broke = strcmp(why->code, CHROMA_BROKEN) == 0;
+        if (unreadable) {
+            suspect(chroma, one, false);
+            int64_t now_ms = time_mono_ms();
+            if (n_faulty++ == 0)
+                since_ms = now_ms;
+            *damaged = n_faulty >= MIN_FAULTY && now_ms - since_ms >= MIN_FAULTY_MS;
+            if (*damaged)
+                return true;
+        } else if (broke && !lives(chroma)) {
+            n_faulty = 0;
+            *damaged = suspect(chroma, one, true);
             if (!await_server(chroma, err))
                 return false;
             if (*damaged)
@@ -620,7 +637,7 @@ static bool touch_all(struct chroma *chroma, struct error *err) {
                 continue;
             bool damaged;
             struct error why = {0};
-            if (!touch_twice(&damaged, one, chroma, &why, err))
+            if (!touch_until_sure(&damaged, one, chroma, &why, err))
                 return false;
             if (damaged && !recover(chroma, one, &why, err))
                 return false;
@@ -660,7 +677,7 @@ static bool ask_limits(struct chroma *chroma, struct error *err) {
     http_reply_fini(&reply);
     if (!base64 || max_batch < 1)
         return error_set_code(err, ERROR_BUSY, "backend_unavailable",
-                              "%s takes no vectors as base64: ChromaDB 1.0 or later is needed",
+                              "ChromaDB at %s: takes no vectors as base64: 1.0 or later is needed",
                               chroma_link_url(chroma->link));
     lock_take(&chroma->lock);
     chroma->max_batch = max_batch > 100000 ? 100000 : (int)max_batch;

@@ -5,6 +5,9 @@
  * fail at once; the first after a pause, doubled up to half a minute, asks for a heartbeat before
  * it goes on.
  *
+ * A server that deletes rows says now and then of an index that is whole that it cannot find an id:
+ * an index is called faulty only once every attempt met that.
+ *
  * Invariant: the lock is never held during a call. */
 #include "chroma/internal.h"
 
@@ -16,9 +19,14 @@
 #define MAX_IDLE 16
 #define MAX_ATTEMPTS 4
 #define FIRST_PAUSE_MS 100
+#define MAX_FAULTY 8 /* a query of many vectors meets it more often than one of one */
+#define FAULTY_PAUSE_MS 300
 #define FIRST_OPEN_MS 500
 #define LONGEST_OPEN_MS 30000
 #define RECONNECTED_MS 10000 /* some proxies end connections all the time */
+#define NO_CHROMADB                                                                                \
+    "ChromaDB at %s: another server answers there, or a ChromaDB before 1.0: correct CHROMA_HOST " \
+    "and CHROMA_PORT"
 
 struct chroma_link {
     char *url, *base, *token;
@@ -47,7 +55,7 @@ bool chroma_link_open(struct chroma_link **out, const struct chroma_settings *se
     link->token = settings->token ? mem_strdup(settings->token) : NULL;
     link->since_ms = time_wall_ms();
     link->down = true;
-    snprintf(link->why, sizeof link->why, "%s: not asked yet", link->url);
+    snprintf(link->why, sizeof link->why, "ChromaDB at %s: not asked yet", link->url);
     lock_init(&link->lock, LOCK_HTTP);
     arena_free(arena);
     *out = link;
@@ -120,7 +128,7 @@ static void note_up(struct chroma_link *link) {
     link->heard_ms = time_mono_ms();
     if (link->down) {
         link->since_ms = time_wall_ms();
-        log_info("chromadb: %s answers", link->url);
+        log_info("ChromaDB at %s: answers", link->url);
     }
     link->down = false;
     link->open_ms = 0;
@@ -131,7 +139,7 @@ static void note_down(struct chroma_link *link, const struct error *why) {
     lock_take(&link->lock);
     if (!link->down) {
         link->since_ms = time_wall_ms();
-        log_warn("chromadb: %s", why->text);
+        log_warn("%s", why->text);
     }
     link->down = true;
     link->open_ms = link->open_ms == 0 ? FIRST_OPEN_MS : link->open_ms * 2;
@@ -181,7 +189,8 @@ static void explain(struct error *err, enum error_kind kind, const char *code,
     size_t len = utf8_cut(said, strlen(said), sizeof text - 1);
     memcpy(text, said, len);
     text[len] = '\0';
-    error_set_code(err, kind, code, "%s answers %d: %s", link->url, reply->status, text);
+    error_set_code(err, kind, code, "ChromaDB at %s: answers %d: %s", link->url, reply->status,
+                   text);
     json_decref(json);
 }
 
@@ -202,7 +211,7 @@ static void note_reconnected(struct chroma_link *link) {
     lock_drop(&link->lock);
 }
 
-/* Is it its own index that the server cannot read? */
+/* Is it its own index that the server cannot read, for once or for good? */
 static bool is_faulty(const char *said) {
     return strstr(said, "hnsw") || strstr(said, "Error finding id");
 }
@@ -225,10 +234,10 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
         *again = !slow;
         if (why.kind == ERROR_LIMIT) {
             *again = false;
-            return error_set(err, ERROR_LIMIT, "%s", why.text);
+            return error_set(err, ERROR_LIMIT, "ChromaDB at %s", why.text);
         }
         return error_set_code(err, ERROR_BUSY, refused ? "backend_unavailable" : CHROMA_BROKEN,
-                              "%s", why.text);
+                              "ChromaDB at %s", why.text);
     }
     give_client(link, client);
     if (out->reconnected)
@@ -237,14 +246,9 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
     if (status >= 200 && status < 300)
         return true;
     *again = status >= 500 || status == 429 || status == 408;
-    if (status == 500 && is_faulty(out->body)) {
-        *again = false;
-        note_trouble(link, false);
+    if (status == 500 && is_faulty(out->body))
         explain(err, ERROR_BUSY, CHROMA_FAULTY, link, out);
-        http_reply_fini(out);
-        return false;
-    }
-    if (status == 404)
+    else if (status == 404)
         explain(err, ERROR_MISSING, "not_found", link, out);
     else if (status == 409)
         explain(err, ERROR_CONFLICT, "conflict", link, out);
@@ -258,6 +262,20 @@ static bool attempt(struct http_reply *out, bool *again, struct chroma_link *lin
     return false;
 }
 
+/* Is it ChromaDB whose heart beats there? */
+static bool knows_beat(const struct chroma_link *link, struct http_reply *reply,
+                       struct error *err) {
+    json_t *json = json_loadb(reply->body, reply->len, JSON_DECODE_ANY, NULL);
+    bool beats = json_object_get(json, "nanosecond heartbeat") != NULL;
+    json_decref(json);
+    http_reply_fini(reply);
+    return beats || error_set(err, ERROR_BUSY, NO_CHROMADB, link->url);
+}
+
+static bool is_other(const struct error *err) {
+    return err->kind == ERROR_MISSING || strcmp(err->code, "refused") == 0;
+}
+
 bool chroma_link_probe(struct chroma_link *link, struct error *err) {
     const struct chroma_call call = {
         .method = "GET", .target = "/api/v2/heartbeat", .patience = CHROMA_PROBES};
@@ -269,6 +287,9 @@ bool chroma_link_probe(struct chroma_link *link, struct error *err) {
         time_sleep_ms(with_jitter(FIRST_PAUSE_MS));
         ok = attempt(&reply, &again, link, &call, false, &why);
     }
+    if (!ok && is_other(&why)) /* it knows no heartbeat */
+        error_set(&why, ERROR_BUSY, NO_CHROMADB, link->url);
+    ok = ok && knows_beat(link, &reply, &why);
     if (!ok) {
         why.kind = ERROR_BUSY;
         snprintf(why.code, sizeof why.code, "backend_unavailable");
@@ -277,7 +298,6 @@ bool chroma_link_probe(struct chroma_link *link, struct error *err) {
             *err = why;
         return false;
     }
-    http_reply_fini(&reply);
     note_up(link);
     return true;
 }
@@ -299,17 +319,22 @@ bool chroma_link_call(struct http_reply *out, struct chroma_link *link,
     struct error why = {0};
     int64_t pause_ms = FIRST_PAUSE_MS;
     int n_broken = 0; /* a call that ends the server is not made again and again */
+    int n_faulty = 0;
     for (int i = 1;; i++) {
         if (attempt(out, &again, link, call, false, &why)) {
             note_up(link);
             return true;
         }
+        bool faulty = strcmp(why.code, CHROMA_FAULTY) == 0;
+        n_faulty += faulty;
         n_broken += strcmp(why.code, CHROMA_BROKEN) == 0;
-        if (!again || i == MAX_ATTEMPTS || n_broken == 2)
+        if (!again || i - n_faulty == MAX_ATTEMPTS || n_faulty == MAX_FAULTY || n_broken == 2)
             break;
         time_sleep_ms(with_jitter(pause_ms));
-        pause_ms *= 3;
+        pause_ms = faulty && pause_ms * 3 > FAULTY_PAUSE_MS ? FAULTY_PAUSE_MS : pause_ms * 3;
     }
+    if (n_faulty == MAX_FAULTY)
+        note_trouble(link, false);
     /* Of what a proxy says, and of a call that breaks the server, a heartbeat tells apart. */
     if (why.kind == ERROR_BUSY) {
         snprintf(why.code, sizeof why.code, "backend_unavailable");

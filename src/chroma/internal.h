@@ -68,18 +68,19 @@ void chroma_link_close(struct chroma_link *link);
 bool chroma_link_call(struct http_reply *out, struct chroma_link *link,
                       const struct chroma_call *call, struct error *err);
 /* One attempt, whatever the breaker says. Further codes of ERROR_BUSY: broken (the connection ended
- * in the midst of it), faulty (500: the server cannot read its own index). */
+ * in the midst of it), faulty (500: the server cannot read its own index, for once or for good). */
 #define CHROMA_BROKEN "broken"
 #define CHROMA_FAULTY "faulty"
 bool chroma_link_try(struct http_reply *out, struct chroma_link *link,
                      const struct chroma_call *call, struct error *err);
-/* GET /api/v2/heartbeat, twice at most, whatever the breaker says; it opens or closes by it. */
+/* GET /api/v2/heartbeat, twice at most, whatever the breaker says; it opens or closes by it. False
+ * too where something else than ChromaDB answers. */
 bool chroma_link_probe(struct chroma_link *link, struct error *err);
 struct chroma_link_state {
     bool up;
     const char *why;  /* the arena's */
     int64_t since_ms; /* wall */
-    /* calls that ended their connection, found it ended or met a faulty index, since the start */
+    /* calls that ended their connection, found it ended or met an index that stayed faulty */
     int64_t n_broken;
     int64_t heard_ms; /* mono: of the last reply */
 };
@@ -123,11 +124,11 @@ struct chroma {
     struct signal_cond checked;
     bool checking;
     struct chroma_set set;
-    int max_batch;    /* 0: not asked yet */
-    bool stale;       /* a UUID was not known: the collections are looked for anew */
-    bool told;        /* chroma_check was called */
-    char suspect[40]; /* the collection whose touch broke the connection last */
-    int n_deaths;
+    int max_batch;                  /* 0: not asked yet */
+    bool stale;                     /* a UUID was not known: the collections are looked for anew */
+    bool told;                      /* chroma_check was called */
+    char suspect[40];               /* the collection whose touch went wrong last */
+    int n_deaths;                   /* of the server, by it */
     int64_t touched_ms, counted_ms; /* mono; 0 never */
     int64_t n_broken_seen;
     int n_recovered;

@@ -90,8 +90,8 @@ static bool find_collection(char uuid[40], int *dim, struct chroma_legacy *legac
     json_decref(json);
     http_reply_fini(&reply);
     return ok || error_set_code(err, ERROR_BUSY, "backend_unavailable",
-                                "%s: an answer about %s that is none", chroma_link_url(link),
-                                legacy->names[kind]);
+                                "ChromaDB at %s: an answer about %s that is none",
+                                chroma_link_url(link), legacy->names[kind]);
 }
 
 static bool post(struct http_reply *out, struct chroma_legacy *legacy, const char *uuid,

@@ -71,7 +71,8 @@ bool legacy_fetch(struct legacy_rows *out, struct chroma_legacy *legacy,
     if (out->json)
         return true;
     legacy_rows_fini(out);
-    return error_set_code(err, ERROR_BUSY, "backend_unavailable", "%s: an answer that is no JSON",
+    return error_set_code(err, ERROR_BUSY, "backend_unavailable",
+                          "ChromaDB at %s: an answer that is no JSON",
                           chroma_link_url(legacy->chroma->link));
 }
 

@@ -259,9 +259,9 @@ static bool ask_nearest(json_t **reply, const struct search *search, int n_neare
         return false;
     *reply = json_loadb(got.body, got.len, 0, NULL);
     http_reply_fini(&got);
-    return *reply ||
-           error_set_code(err, ERROR_BUSY, "backend_unavailable", "%s: an answer that is no JSON",
-                          chroma_link_url(search->legacy->chroma->link));
+    return *reply || error_set_code(err, ERROR_BUSY, "backend_unavailable",
+                                    "ChromaDB at %s: an answer that is no JSON",
+                                    chroma_link_url(search->legacy->chroma->link));
 }
 
 /* What a row is worth: the sum over question vectors of how near it is, and where it is not among

@@ -52,7 +52,8 @@ bool chroma_ask(json_t **reply, struct chroma *chroma, const char *uuid, const c
     http_reply_fini(&got);
     if (!*reply)
         return error_set_code(err, ERROR_BUSY, "backend_unavailable",
-                              "%s: an answer that is no JSON", chroma_link_url(chroma->link));
+                              "ChromaDB at %s: an answer that is no JSON",
+                              chroma_link_url(chroma->link));
     return true;
 }
 

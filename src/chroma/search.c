@@ -185,9 +185,9 @@ static bool ask_nearest(json_t **reply, struct searching *s, const char *uuid, i
         return false;
     *reply = json_loadb(got.body, got.len, JSON_DECODE_ANY, NULL);
     http_reply_fini(&got);
-    return *reply ||
-           error_set_code(err, ERROR_BUSY, "backend_unavailable", "%s: an answer that is no JSON",
-                          chroma_link_url(s->chroma->link));
+    return *reply || error_set_code(err, ERROR_BUSY, "backend_unavailable",
+                                    "ChromaDB at %s: an answer that is no JSON",
+                                    chroma_link_url(s->chroma->link));
 }
 
 /* Adds what each vector's nearest come to; an item gains what it has above an absent one. */
@@ -302,7 +302,8 @@ static bool fetch_some(struct chroma_coded **found, struct chroma *chroma, const
     if (!chroma_lift(&lifted, reply.body, reply.len)) {
         http_reply_fini(&reply);
         return error_set_code(err, ERROR_BUSY, "backend_unavailable",
-                              "%s: an answer that is no JSON", chroma_link_url(chroma->link));
+                              "ChromaDB at %s: an answer that is no JSON",
+                              chroma_link_url(chroma->link));
     }
     const json_t *got = json_object_get(lifted.json, "ids");
     const json_t *metadatas = json_object_get(lifted.json, "metadatas");

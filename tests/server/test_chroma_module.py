@@ -89,6 +89,14 @@ def test_a_damaged_collection_is_made_anew(server, how):
     assert len(server.deaths) == (2 if how == "crash" else 0)
 
 
+def test_searches_while_documents_go(server):
+    """ChromaDB answers some of them with 500 then; its indexes are whole all the same."""
+    run(server.port, "test_fill")
+    before = {name: one["id"] for name, one in server.collections().items()}
+    print(run(server.port, "test_removals"))
+    assert {name: one["id"] for name, one in server.collections().items()} == before
+
+
 @pytest.mark.parametrize("mode, every", [("drop", 7), ("error", 5)])
 def test_behind_a_bad_network(server, mode, every):
     with Proxy(server.port, mode, every) as proxy:

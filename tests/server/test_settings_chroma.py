@@ -1,9 +1,11 @@
 """Every setting of a shared ChromaDB acts: seen at the real one, or in requests on their way."""
 
+import http.server
 import os
 import shlex
 import shutil
 import subprocess
+import threading
 import time
 
 import pytest
@@ -94,9 +96,27 @@ def test_chroma_host_and_port(chroma, proxy, share):
 def test_a_chroma_that_is_not_there_is_told(share):
     port = free_port()
     server = share(CHROMA_HOST="127.0.0.1", CHROMA_PORT=str(port))
-    trouble(server, str(port))
+    trouble(server, f"ChromaDB at http://127.0.0.1:{port}: ")
     assert server.upload(b"The walrus waits.", "a.txt").status == 202
     assert server.get("/search", query="walrus", search_mode="text").code == "backend_unavailable"
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_another_server_is_told_from_chroma(share, status):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        server = share(CHROMA_HOST="127.0.0.1", CHROMA_PORT=str(other.server_port))
+        trouble(server, f"ChromaDB at http://127.0.0.1:{other.server_port}: another server")
+        other.shutdown()
 
 
 @pytest.mark.parametrize("setting, of", [

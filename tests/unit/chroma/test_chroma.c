@@ -4,6 +4,7 @@
 #include "made.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -657,6 +658,69 @@ static void test_still_there(void **state) {
     arena_free(arena);
 }
 
+enum { GOING = 1000, N_GOING = 40 };
+
+struct remover {
+    struct chroma *chroma;
+    int64_t generations[N_GOING];
+    int n_removed;
+    atomic_bool done;
+};
+
+static void remove_all(void *arg) {
+    struct remover *remover = arg;
+    for (int i = 0; i < N_GOING; i++) {
+        char doc_id[SHA256_HEX + 1];
+        bool superseded;
+        made_id(doc_id, GOING + i);
+        remover->n_removed += chroma_remove_document(&superseded, remover->chroma, doc_id,
+                                                     remover->generations[i], "w", time_wall_ms(),
+                                                     NULL);
+        time_sleep_ms(100);
+    }
+    atomic_store(&remover->done, true);
+}
+
+/* The server cannot find an id now and then while rows go: nobody hears of it, and nothing is taken
+ * for damaged, not by checks that touch it either. */
+static void test_removals(void **state) {
+    struct chroma *chroma = opened(state);
+    fill(chroma);
+    struct remover remover = {.chroma = chroma};
+    for (int i = 0; i < N_GOING; i++)
+        made_put(&remover.generations[i], chroma, GOING + i, &small, 0);
+    struct thread *thread;
+    must(thread_start(&thread, "remover", remove_all, &remover, &err));
+    float question[N_QUESTION * DIM];
+    made_question(question, N_QUESTION, FIRST + 3, 5, &paged, 0.05f);
+    struct chroma_query query = {
+        .kind = ITEM_PAGE, .vectors = question, .n_vectors = N_QUESTION, .limit = 5};
+    int n_searches = 0, n_checks = 0;
+    while (!atomic_load(&remover.done)) {
+        struct arena *arena = arena_new(0);
+        struct index_hit *hits;
+        int n;
+        must(chroma_search(&hits, &n, NULL, arena, chroma, &query, &err));
+        assert_int_equal(n, 5);
+        arena_free(arena);
+        time_sleep_ms(20);
+        if (++n_searches % 20 == 0) { /* a new one touches every collection */
+            struct chroma *other = made_open();
+            made_check(other);
+            struct chroma_facts facts;
+            arena = arena_new(0);
+            chroma_facts(&facts, arena, other);
+            assert_int_equal(facts.n_recovered, 0);
+            arena_free(arena);
+            chroma_close(other);
+            n_checks++;
+        }
+    }
+    thread_join(thread);
+    print_message("%d searches, %d checks, %d removals\n", n_searches, n_checks, remover.n_removed);
+    assert_true(n_checks > 0 && remover.n_removed == N_GOING);
+}
+
 /* A damaged collection is found by checks that go on until they succeed, and filled again. */
 static void test_recovers(void **state) {
     struct chroma *chroma = *state = made_open();
@@ -743,8 +807,8 @@ int main(int argc, char **argv) {
         OWN(recall),   OWN(scores),  OWN(filters), OWN(passages),    OWN(other_space),
         OWN(lost),
     };
-    const struct CMUnitTest around[] = {OWN(fill), OWN(still_there), OWN(recovers), OWN(silent),
-                                        OWN(comes_back)};
+    const struct CMUnitTest around[] = {OWN(fill),   OWN(still_there), OWN(recovers),
+                                        OWN(silent), OWN(removals),    OWN(comes_back)};
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
         int failed = cmocka_run_group_tests_name("chroma", tests, NULL, NULL);
