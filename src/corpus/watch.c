@@ -7,7 +7,8 @@
  *     taken, it is not read again, though its document was removed since.
  *  2. A file is taken only after its mark has stood still, and with no half of an upload beside it.
  *  3. A document loses a path only when the folder is the one in which that path was seen, is there
- *     and can be read, and the path is found missing twice, some time apart.
+ *     and can be read, and the path is found missing twice, some time apart. Where the folder is
+ *     another, what is missing there is kept, also what was found missing before.
  *  4. What was moved is added under its new path before the old one is dropped.
  *  5. The table is the thread's alone; others leave word in `told`. */
 #include "base/notify.h"
@@ -37,6 +38,7 @@ struct told {
     struct told *next;
     char *path; /* below the folder */
     struct upload_mark mark;
+    struct upload_folder folder; /* in which it was then; not known: it was there no more */
 };
 
 struct uploads {
@@ -54,7 +56,7 @@ struct uploads {
     struct arena *arena; /* paths, for one round */
     struct uploads_table table;
     unsigned round;
-    bool scanning_all, other_folder; /* during a look at everything */
+    bool other_folder; /* during a look at everything */
     int64_t still_ms, scan_ms;
     int64_t scan_at, save_at, pause_until, next_due; /* monotonic; save_at 0: nothing to save */
     bool said_lost, said_full, said_paused;
@@ -135,22 +137,48 @@ static void note_file(struct uploads *w, const char *path, const struct stat *st
 }
 
 /* Nothing is there, or a folder; what cannot be looked at is not gone. */
-static bool is_gone(struct uploads *w, const char *path) {
+static bool is_gone_at(int root_fd, const char *path) {
     struct stat st;
-    if (lstat(whole_path(w, path), &st) == 0)
+    if (fstatat(root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return S_ISDIR(st.st_mode);
     return errno == ENOENT || errno == ENOTDIR;
 }
 
-/* One that is not there: from now on, or, where the folder is another, forgiven. */
+/* One that may not be there: it is missing from now on. */
 static void miss(struct uploads *w, struct upload_file *file) {
-    if (file->missing_ms || file->kept || !is_gone(w, file->path))
-        return;
-    if (w->other_folder && file->state != UPLOAD_NEW) {
-        file->kept = true;
-        to_save(w);
-    } else {
+    if (!file->missing_ms && !file->kept && is_gone_at(AT_FDCWD, whole_path(w, file->path)))
         file->missing_ms = time_mono_ms();
+}
+
+static void keep(struct uploads *w, struct upload_file *file) {
+    file->kept = true;
+    file->missing_ms = 0;
+    to_save(w);
+}
+
+/* Whether a document came from there; where nobody can tell, one did. */
+static bool has_document(struct uploads *w, const char *path) {
+    char doc_id[SHA256_HEX + 1];
+    struct error err;
+    bool found;
+    return !store_find_source(doc_id, &found, w->corpus->store, whole_path(w, path), &err) || found;
+}
+
+/* One that was not seen in a folder that is another: what was found before was of the other. */
+static void forgive(struct uploads *w, struct upload_file *file) {
+    struct stat st;
+    bool there = lstat(whole_path(w, file->path), &st) == 0 && S_ISREG(st.st_mode);
+    file->missing_ms = 0;
+    if (there)
+        return;
+    if (file->state != UPLOAD_NEW) {
+        keep(w, file);
+    } else if (has_document(w, file->path)) { /* of what it held before */
+        file->state = UPLOAD_SOURCE;
+        file->mark = (struct upload_mark){0};
+        keep(w, file);
+    } else {
+        miss(w, file);
     }
 }
 
@@ -219,33 +247,53 @@ static void on_change(void *ctx, const char *path) {
 
 /* ---- the folder itself ---------------------------------------------------------------------- */
 
-/* False: it is not there, or cannot be read. *same: it is the one that the table is of. */
-static bool look_at_root(struct upload_folder *folder, bool *same, struct uploads *w) {
+static struct upload_folder folder_of(const struct stat *st) {
+    return (struct upload_folder){true, (uint64_t)st->st_dev, (uint64_t)st->st_ino};
+}
+
+static bool is_same_folder(const struct upload_folder *a, const struct upload_folder *b) {
+    return a->known && b->known && a->device == b->device && a->inode == b->inode;
+}
+
+static int open_root(struct upload_folder *folder, const char *root) {
     struct stat st;
-    int fd = open(w->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool there = fd >= 0 && fstat(fd, &st) == 0;
-    int why = errno;
-    if (fd >= 0)
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) != 0) {
+        int why = errno;
         close(fd);
-    if (!there) {
+        errno = why;
+        return -1;
+    }
+    if (fd >= 0)
+        *folder = folder_of(&st);
+    return fd;
+}
+
+/* To be closed; -1: it is not there, or cannot be read. *same: it is the one that the table is
+ * of. */
+static int look_at_root(struct upload_folder *folder, bool *same, struct uploads *w) {
+    int fd = open_root(folder, w->root);
+    if (fd < 0) {
         if (!w->said_lost)
             log_warn("The uploads folder %s cannot be read (%s): nothing is removed meanwhile",
-                     w->root, strerror(why));
+                     w->root, strerror(errno));
         w->said_lost = true;
-        return false;
+        return -1;
     }
     if (w->said_lost)
         log_info("The uploads folder %s is there again", w->root);
     w->said_lost = false;
-    *folder = (struct upload_folder){true, (uint64_t)st.st_dev, (uint64_t)st.st_ino};
-    *same = w->table.folder.known && folder->device == w->table.folder.device &&
-            folder->inode == w->table.folder.inode;
-    return true;
+    *same = is_same_folder(folder, &w->table.folder);
+    return fd;
 }
 
 static void miss_unseen(void *ctx, struct upload_file *file) {
     struct uploads *w = ctx;
-    if (file->round != w->round)
+    if (file->round == w->round)
+        return;
+    if (w->other_folder)
+        forgive(w, file);
+    else
         miss(w, file);
 }
 
@@ -253,12 +301,21 @@ static void count_kept(void *ctx, struct upload_file *file) {
     *(size_t *)ctx += file->kept;
 }
 
+static void save(struct uploads *w) {
+    struct error err;
+    w->save_at = 0;
+    if (!uploads_save(&w->table, w->state_path, w->root, &err))
+        log_warn("What is known of the uploads folder is not saved: %s", err.text);
+}
+
 static void look_at_all(struct uploads *w) {
     struct upload_folder folder;
     bool same;
     w->scan_at = time_mono_ms() + w->scan_ms;
-    if (!look_at_root(&folder, &same, w))
+    int root_fd = look_at_root(&folder, &same, w);
+    if (root_fd < 0)
         return;
+    close(root_fd);
     bool known = w->table.folder.known;
     w->other_folder = !same;
     w->round++;
@@ -274,7 +331,7 @@ static void look_at_all(struct uploads *w) {
                  "are kept",
                  w->root, known ? "another than before" : "looked at for the first time", n_kept);
     w->table.folder = folder;
-    to_save(w);
+    save(w); /* before anything is taken there, or missed */
 }
 
 /* ---- taking and dropping -------------------------------------------------------------------- */
@@ -433,14 +490,15 @@ static void settle_missing(void *ctx, struct upload_file *file) {
     sooner(w, now_ms + gone_ms);
     if (file->state == UPLOAD_TAKEN && is_among(w, &file->mark))
         return; /* it was moved: first its new path is taken */
-    if (!look_at_root(&folder, &same, w))
+    int root_fd = look_at_root(&folder, &same, w);
+    if (root_fd < 0)
         return;
+    bool gone = is_gone_at(root_fd, file->path); /* from this very folder */
+    close(root_fd);
     if (!same) {
         file->missing_ms = 0;
         w->scan_at = 0;
-        return;
-    }
-    if (!is_gone(w, file->path)) {
+    } else if (!gone) {
         file->missing_ms = 0;
         if (lstat(whole_path(w, file->path), &st) == 0 && S_ISREG(st.st_mode))
             note_file(w, file->path, &st);
@@ -475,6 +533,19 @@ static bool is_watching(struct uploads *w) {
     return watching;
 }
 
+/* The folder in which the file is, if it still is. */
+static struct upload_folder folder_with(const char *root, const char *path, const struct stat *st) {
+    struct upload_folder folder = {0};
+    struct stat now;
+    int fd = open_root(&folder, root);
+    if (fd < 0)
+        return folder;
+    folder.known = fstatat(fd, path, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == st->st_dev &&
+                   now.st_ino == st->st_ino;
+    close(fd);
+    return folder;
+}
+
 void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct stat *st) {
     struct uploads *w = corpus->uploads;
     size_t n = w ? strlen(w->root) : 0;
@@ -483,6 +554,7 @@ void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct 
     struct told *told = mem_alloc(sizeof *told);
     told->path = mem_strdup(path + n + 1);
     told->mark = upload_mark_of(st);
+    told->folder = folder_with(w->root, told->path, st);
     lock_take(&w->lock);
     told->next = w->told;
     w->told = told;
@@ -494,7 +566,8 @@ static void told_free(struct told *told) {
     mem_free(told);
 }
 
-/* The file may have changed since, or gone. */
+/* The file may have changed since, or gone; where the folder is not the one that the table is of,
+ * or nobody can tell, it is kept until a look at everything meets it. */
 static void hear_one(struct uploads *w, const struct told *told) {
     struct upload_file *file = uploads_lookup(&w->table, told->path);
     struct stat st;
@@ -505,10 +578,14 @@ static void hear_one(struct uploads *w, const struct told *told) {
     file->kept = false;
     file->missing_ms = 0;
     to_save(w);
-    if (lstat(whole_path(w, told->path), &st) == 0 && S_ISREG(st.st_mode))
+    if (!is_same_folder(&told->folder, &w->table.folder)) {
+        keep(w, file);
+        w->scan_at = 0;
+    } else if (lstat(whole_path(w, told->path), &st) == 0 && S_ISREG(st.st_mode)) {
         note_file(w, told->path, &st);
-    else
+    } else {
         miss(w, file);
+    }
 }
 
 /* What was told last stands first in the list, and counts. */
@@ -556,13 +633,6 @@ static void load_sources(struct uploads *w) {
         }
         arena_free(arena);
     }
-}
-
-static void save(struct uploads *w) {
-    struct error err;
-    w->save_at = 0;
-    if (!uploads_save(&w->table, w->state_path, w->root, &err))
-        log_warn("What is known of the uploads folder is not saved: %s", err.text);
 }
 
 static void set_notify(struct uploads *w, struct notify *notify) {

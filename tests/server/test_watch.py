@@ -4,6 +4,7 @@ though nobody says so."""
 import hashlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -331,6 +332,110 @@ def test_another_folder_in_its_place(watched):
     watched.gone(ids[1])
     assert [watched.state(one) for one in ids] == ["completed", 404, "completed"]
     assert watched.jobs() <= jobs  # none was taken again
+
+
+@pytest.mark.parametrize("name", ["a.txt", "sub/a.txt"])
+@pytest.mark.parametrize("hook", [True, False], ids=["hook", "found"])
+def test_another_folder_right_after_a_file_was_taken(watched, name, hook):
+    """Whatever the watch had not heard of yet when the folder became another."""
+    watched.rest(2)
+    one = watched.write(name, text(1))
+    if hook:
+        process(watched.server, watched.uploads / name)
+    else:
+        watched.ready(one)
+    away = watched.uploads.with_name("away")
+    watched.uploads.rename(away)
+    watched.uploads.mkdir()
+    watched.ready(one)
+    watched.rest(10)
+    assert watched.state(one) == "completed", watched.server.log
+    watched.uploads.rmdir()
+    away.rename(watched.uploads)
+    watched.rest(8)
+    (watched.uploads / name).unlink()
+    watched.gone(one)
+
+
+@pytest.fixture
+def mounted(start, tmp_path):
+    """A folder of uploads that is a disk of its own, and what takes it away and brings another."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount():
+        done = subprocess.run(["mount", "-t", "tmpfs", "none", place], capture_output=True)
+        if done.returncode != 0:
+            pytest.skip(f"nothing may be mounted here: {done.stderr.decode().strip()}")
+
+    def unmount():
+        deadline = time.monotonic() + 10
+        while subprocess.run(["umount", place], capture_output=True).returncode != 0:
+            assert time.monotonic() < deadline  # the watch has it open for a moment
+            time.sleep(0.01)
+
+    mount()
+    try:
+        watched = Watched(start(UPLOADS_DIR=str(place), **FAST))
+        watched.uploads = place
+        watched.mount, watched.unmount = mount, unmount
+        yield watched
+        watched.server.stop()
+    finally:
+        while os.path.ismount(place):
+            unmount()
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize("hook", [True, False], ids=["hook", "found"])
+def test_a_disk_is_unmounted(mounted, hook, when):
+    mounted.rest(2)
+    ids = [mounted.write(name, text(i)) for i, name in enumerate(["a.txt", "sub/b.txt"])]
+    if hook:
+        for name in ("a.txt", "sub/b.txt"):
+            process(mounted.server, mounted.uploads / name)
+    mounted.ready(*ids)
+    if when == "later":
+        mounted.rest(6)
+    mounted.unmount()
+    mounted.rest(10)
+    assert [mounted.state(one) for one in ids] == ["completed"] * 2, mounted.server.log
+
+
+def test_a_disk_is_mounted_for_a_moment(mounted):
+    """Nothing tells of a disk that is mounted over the folder: what a hook took there is kept
+    when the folder below is seen again, without it."""
+    one = mounted.write("below.txt", text(1))
+    mounted.ready(one)
+    mounted.rest(6)
+    mounted.mount()
+    above = mounted.write("above.txt", text(2))
+    process(mounted.server, mounted.uploads / "above.txt")
+    mounted.unmount()
+    mounted.ready(above)
+    mounted.rest(10)
+    assert [mounted.state(i) for i in (one, above)] == ["completed"] * 2, mounted.server.log
+
+
+def test_another_folder_while_a_file_was_changing(start):
+    """The document of what it held before is kept, at the next start as well."""
+    watched = Watched(start(**FAST))
+    one = watched.write("a.txt", text(1))
+    watched.ready(one)
+    watched.rest(6)
+    watched.write("a.txt", text(2))
+    time.sleep(STILL / 3)
+    watched.uploads.rename(watched.uploads.with_name("away"))
+    watched.uploads.mkdir()
+    watched.rest(8)
+    watched.server.stop()
+    watched = Watched(start(**FAST))
+    watched.rest(10)
+    assert watched.state(one) == "completed", watched.server.log
+    watched.uploads.rmdir()
+    watched.uploads.with_name("away").rename(watched.uploads)
+    watched.ready(doc_id(text(2)))
+    watched.gone(one)
 
 
 def test_another_folder_at_the_next_start(start):
