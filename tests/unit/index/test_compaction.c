@@ -8,6 +8,7 @@
 
 #define CLOSE 0.02
 #define N_VECTORS 12
+#define LITTLE_BYTES (256 << 10) /* not worth a copy */
 
 static void dead_bytes_are_given_back(void **state) {
     struct made *f = *state;
@@ -236,7 +237,8 @@ static void readers_notice_nothing(void **state) {
     assert_string_equal(found(f, space, ITEM_PAGE, NULL), now);
 }
 
-/* The keeper compacts by itself, and has every byte looked at. */
+/* The keeper compacts by itself, until too little is dead to be worth it, and has every byte looked
+ * at. How little that is depends on when it looks. */
 static void the_keeper_keeps(void **state) {
     struct made *f = *state;
     index_segment_slots = 64;
@@ -253,10 +255,10 @@ static void the_keeper_keeps(void **state) {
     do {
         time_sleep_ms(20);
         facts = facts_of(f, space);
-    } while (
-        (facts.dead_bytes > 0 || facts.n_checked < 30 || size_of(segment_file(f, space, 1)) >= 0) &&
-        time_mono_ms() < give_up_ms);
-    assert_int_equal(facts.dead_bytes, 0);
+    } while ((facts.dead_bytes >= LITTLE_BYTES || facts.n_checked < 30 ||
+              size_of(segment_file(f, space, 1)) >= 0) &&
+             time_mono_ms() < give_up_ms);
+    assert_true(facts.dead_bytes < LITTLE_BYTES);
     assert_int_equal(facts.n_items, 30);
     assert_int_equal(facts.n_checked, 30);
     assert_int_equal(size_of(segment_file(f, space, 1)), -1);
