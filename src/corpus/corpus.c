@@ -4,7 +4,7 @@
  *  1. A document's row is written only after its original is synced under its id.
  *  2. Files of an id change together with its rows only under the id's stripe. */
 #include "corpus/explain.h"
-#include "corpus/shared.h"
+#include "corpus/older.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -205,6 +205,7 @@ bool corpus_sharing(struct sharing_facts *out, struct arena *arena, struct corpu
     if (found) {
         out->worker = shared.origin;
         out->waiting = corpus->shared && shared.epoch == SHARED_HELD;
+        return corpus_older_is_retaken(&out->retaken, corpus, &shared, err);
     }
     return true;
 }

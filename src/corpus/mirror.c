@@ -43,18 +43,9 @@ static bool is_current(const struct known *known, const struct chroma_record *re
 /* It is here as it is there; and the store is another one than it was last seen in. */
 static bool renew(bool *whole, struct corpus *corpus, const struct chroma_record *record,
                   int64_t epoch, struct error *err) {
-    struct store_tx *tx;
-    if (!chroma_is_whole(whole, corpus->shared->chroma, record, err))
-        return false;
-    if (!*whole)
-        return true;
-    if (!store_begin(&tx, corpus->store, err))
-        return false;
-    if (store_set_shared(tx, record->document.doc_id, record->generation, epoch, record->revision,
-                         err))
-        return store_commit(tx, err);
-    store_rollback(tx);
-    return false;
+    return chroma_is_whole(whole, corpus->shared->chroma, record, err) &&
+           (!*whole || corpus_share_seen(corpus, record->document.doc_id, record->generation, epoch,
+                                         record->revision, err));
 }
 
 /* Did this folder remove what the record tells of, and is yet to say so? */

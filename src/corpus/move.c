@@ -185,10 +185,9 @@ static bool fetch_once(struct reindex *r, const struct chroma_record *record, st
 /* Those of other workers alone: what is ours has its vectors here. */
 static bool is_mirrored(bool *out, struct corpus *corpus, const char *doc_id, struct error *err) {
     struct arena *arena = arena_new(0);
-    struct shared_row shared;
-    bool found;
-    bool ok = store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
-    *out = ok && found && *shared.origin;
+    struct sharing_facts facts;
+    bool ok = corpus_sharing(&facts, arena, corpus, doc_id, err);
+    *out = ok && *facts.worker;
     arena_free(arena);
     return ok;
 }
@@ -198,8 +197,12 @@ static bool fetch(void *ctx, const struct chroma_record *record, struct error *e
     const struct document_row *document = &record->document;
     struct error why = {0};
     bool mirrored, again = true, ok = false, fetched = false;
-    if (record->removed || !is_mirrored(&mirrored, r->corpus, document->doc_id, err) || !mirrored)
-        return record->removed || !mirrored;
+    if (record->removed)
+        return true;
+    if (!is_mirrored(&mirrored, r->corpus, document->doc_id, err))
+        return false;
+    if (!mirrored)
+        return true;
     while (again && !fetched) {
         why = (struct error){0};
         fetched = fetch_once(r, record, &why);

@@ -61,18 +61,6 @@ static bool take_in(struct arena *arena, struct looking *looking,
     return true;
 }
 
-/* They stand where they stood, whatever became of the collections of ours. */
-static bool renew(struct looking *looking, const struct shared_row *known, struct error *err) {
-    struct store_tx *tx;
-    if (!store_begin(&tx, looking->shared->corpus->store, err))
-        return false;
-    if (store_set_shared(tx, known->doc_id, known->generation, looking->epoch, known->revision,
-                         err))
-        return store_commit(tx, err);
-    store_rollback(tx);
-    return false;
-}
-
 static bool on_document(void *ctx, const struct chroma_legacy_document *document,
                         struct error *err) {
     struct looking *looking = ctx;
@@ -88,11 +76,15 @@ static bool on_document(void *ctx, const struct chroma_legacy_document *document
                  sha256_is_hex(known.revision));
     bool older = !same ||
                  (strcmp(known.origin, OLDER_ORIGIN) == 0 && !sha256_is_hex(known.revision));
-    looking->n += ok && older;
+    bool retaken = false;
+    ok = ok && (!found || corpus_older_is_retaken(&retaken, looking->shared->corpus, &known, err));
+    looking->n += ok && older && !retaken;
     if (ok && !same)
         ok = take_in(arena, looking, document, revision, err);
     else if (ok && older && known.epoch != looking->epoch)
-        ok = renew(looking, &known, err);
+        /* They stand where they stood, whatever became of the collections of ours. */
+        ok = corpus_share_seen(looking->shared->corpus, known.doc_id, known.generation,
+                               looking->epoch, known.revision, err);
     arena_free(arena);
     return ok;
 }
@@ -109,6 +101,26 @@ bool corpus_older_look(struct shared *shared, struct error *err) {
     shared->n_older = looking.n;
     lock_drop(&shared->lock);
     return true;
+}
+
+/* ---- read anew here ------------------------------------------------------------------------- */
+
+bool corpus_older_is_retaken(bool *out, struct corpus *corpus, const struct shared_row *shared,
+                             struct error *err) {
+    *out = false;
+    return strcmp(shared->origin, OLDER_ORIGIN) != 0 ||
+           store_is_retaken(out, corpus->store, shared->doc_id, err);
+}
+
+/* A file that was put twice is two documents of theirs. */
+bool corpus_older_remove(struct corpus *corpus, const char *path, struct error *err) {
+    char doc_id[SHA256_HEX + 1];
+    struct removed removed;
+    bool found = true, ok = true;
+    while (ok && found)
+        ok = store_find_mirrored(doc_id, &found, corpus->store, OLDER_ORIGIN, path, err) &&
+             (!found || corpus_remove(&removed, corpus, doc_id, err));
+    return ok;
 }
 
 /* ---- searched ------------------------------------------------------------------------------- */

@@ -11,6 +11,12 @@
 /* Takes in what is not here yet: rows and passages, which searches then find where they stand. The
  * thread's. */
 bool corpus_older_look(struct shared *shared, struct error *err);
+/* Was the file read anew here, under the path that this document of theirs has? Then this worker
+ * finds that reading alone; who removes the path removes both. */
+bool corpus_older_is_retaken(bool *out, struct corpus *corpus, const struct shared_row *shared,
+                             struct error *err);
+/* Removes what they have of the path. */
+bool corpus_older_remove(struct corpus *corpus, const char *path, struct error *err);
 /* As corpus_shared_search, of those alone. Nothing where the model in use is not of their vectors'
  * dimension; *n_unasked counts the documents that it then passes over. */
 bool corpus_older_search(struct index_hit **out, int *n, int64_t *n_unasked, struct arena *arena,

@@ -89,7 +89,7 @@ bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_i
 bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *doc_id,
                         const char *path, struct error *err) {
     const struct reason reason = {.source = path};
-    return take_out(out, corpus, doc_id, &reason, err);
+    return corpus_older_remove(corpus, path, err) && take_out(out, corpus, doc_id, &reason, err);
 }
 
 bool corpus_take_removal(struct removed *out, struct corpus *corpus, const char *doc_id,
@@ -163,6 +163,8 @@ bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *
         return false;
     if (!found)
         return true;
-    return is_source ? corpus_drop_source(out, corpus, doc_id, place, err)
-                     : corpus_remove(out, corpus, doc_id, err);
+    if (is_source)
+        return corpus_drop_source(out, corpus, doc_id, place, err);
+    /* What the answer tells of goes first. */
+    return corpus_remove(out, corpus, doc_id, err) && corpus_older_remove(corpus, place, err);
 }

@@ -197,6 +197,17 @@ bool corpus_share(struct corpus *corpus, struct queue_job *job, const char *doc_
     return ok;
 }
 
+bool corpus_share_seen(struct corpus *corpus, const char *doc_id, int64_t generation, int64_t epoch,
+                       const char *revision, struct error *err) {
+    struct store_tx *tx;
+    if (!store_begin(&tx, corpus->store, err))
+        return false;
+    if (store_set_shared(tx, doc_id, generation, epoch, revision, err))
+        return store_commit(tx, err);
+    store_rollback(tx);
+    return false;
+}
+
 /* ---- held until then ------------------------------------------------------------------------ */
 
 bool corpus_share_hold(struct corpus *corpus, struct store_tx *tx, const char *doc_id,
@@ -231,7 +242,9 @@ bool corpus_share_shows(bool *out, struct corpus *corpus, const char *doc_id, st
     struct shared_row shared;
     bool found;
     bool ok = store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
-    *out = ok && found && shared.epoch != SHARED_HELD;
+    bool retaken = false;
+    ok = ok && (!found || corpus_older_is_retaken(&retaken, corpus, &shared, err));
+    *out = ok && found && shared.epoch != SHARED_HELD && !retaken;
     arena_free(arena);
     return ok;
 }

@@ -66,6 +66,9 @@ bool corpus_shared_check_epoch(struct corpus *corpus, int64_t epoch, struct erro
  * or NULL. ERROR_CONFLICT removed: another worker removed it meanwhile, and it is gone here. */
 bool corpus_share(struct corpus *corpus, struct queue_job *job, const char *doc_id,
                   struct error *err);
+/* Notes, in a transaction of its own, that the store of this epoch has the document as this. */
+bool corpus_share_seen(struct corpus *corpus, const char *doc_id, int64_t generation, int64_t epoch,
+                       const char *revision, struct error *err);
 /* In the transaction that makes a document READY: searches do not show it before it is shared,
  * unless it was so before. */
 bool corpus_share_hold(struct corpus *corpus, struct store_tx *tx, const char *doc_id,

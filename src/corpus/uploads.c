@@ -126,9 +126,9 @@ static void save_file(void *ctx, struct upload_file *file) {
     struct buf *out = ctx;
     if (file->state == UPLOAD_NEW)
         return;
-    buf_printf(out, "%c%c %" PRId64 " %" PRId64 " %" PRIu64 " %s", letters[file->state],
+    buf_printf(out, "%c%c %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %s", letters[file->state],
                file->kept ? 'k' : '-', file->mark.size_bytes, file->mark.mtime_ns, file->mark.inode,
-               file->path);
+               file->device, file->path);
     buf_putc(out, '\0');
 }
 
@@ -148,10 +148,11 @@ bool uploads_save(struct uploads_table *table, const char *path, const char *roo
 /* One record; what is none is passed over: its file is looked at anew. */
 static void load_file(struct uploads_table *table, const char *text) {
     struct upload_mark mark;
+    uint64_t device;
     char letter, kept;
     int at = 0;
-    if (sscanf(text, "%c%c %" SCNd64 " %" SCNd64 " %" SCNu64 "%n", &letter, &kept, &mark.size_bytes,
-               &mark.mtime_ns, &mark.inode, &at) != 5 ||
+    if (sscanf(text, "%c%c %" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64 "%n", &letter, &kept,
+               &mark.size_bytes, &mark.mtime_ns, &mark.inode, &device, &at) != 6 ||
         at == 0 || text[at++] != ' ' || !text[at] || uploads_lookup(table, text + at))
         return;
     const char *found = memchr(letters + 1, letter, sizeof letters - 1);
@@ -161,6 +162,7 @@ static void load_file(struct uploads_table *table, const char *text) {
     file->state = (enum upload_state)(found - letters);
     file->kept = kept == 'k';
     file->mark = mark;
+    file->device = device;
 }
 
 bool uploads_load(struct uploads_table *table, const char *path, const char *root,

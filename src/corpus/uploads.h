@@ -5,10 +5,11 @@
  *       device SP inode LF                of the folder, decimal
  *       its real path NUL
  *       then a file, until the end:
- *       state kept SP size SP mtime SP inode SP path NUL
+ *       state kept SP size SP mtime SP inode SP device SP path NUL
  *           state   t taken, r refused, s a document's source that was not looked at
  *           kept    k missing, but to be forgiven; - otherwise
  *           mtime   nanoseconds; size, mtime and inode as they were when it was taken or refused
+ *           device  of the folder it lies in
  *           path    below the folder
  *
  * Without the file, or with one that is of another folder's path, all is looked at anew: documents
@@ -37,6 +38,7 @@ struct upload_file {
     struct upload_file *next; /* in its bucket */
     char *path;               /* below the folder */
     struct upload_mark mark;
+    uint64_t device; /* of the folder it lies in: a disk may be mounted there; 0 not known */
     enum upload_state state;
     bool kept;          /* missing since the folder was another: not to be removed */
     bool said;          /* that it cannot be taken */

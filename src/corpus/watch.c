@@ -6,9 +6,10 @@
  *  1. A content is taken once: where the mark of a path (size, time, inode) is the one that was
  *     taken, it is not read again, though its document was removed since.
  *  2. A file is taken only after its mark has stood still, and with no half of an upload beside it.
- *  3. A document loses a path only when the folder is the one in which that path was seen, is there
- *     and can be read, and the path is found missing twice, some time apart. Where the folder is
- *     another, what is missing there is kept, also what was found missing before.
+ *  3. A document loses a path only when the folder is the one in which that path was seen, on the
+ *     same disk, is there and can be read, and the path is found missing twice, some time apart.
+ *     Where the folder or disk is another, what is missing there is kept, also what was found
+ *     missing before.
  *  4. What was moved is added under its new path before the old one is dropped.
  *  5. The table is the thread's alone; others leave word in `told`. */
 #include "base/notify.h"
@@ -38,6 +39,7 @@ struct told {
     struct told *next;
     char *path; /* below the folder */
     struct upload_mark mark;
+    uint64_t device;
     struct upload_folder folder; /* in which it was then; not known: it was there no more */
 };
 
@@ -61,6 +63,7 @@ struct uploads {
     int64_t scan_at, save_at, pause_until, next_due; /* monotonic; save_at 0: nothing to save */
     bool said_lost, said_full, said_paused;
     bool any_missing;
+    int n_left;                /* files that are missing with their disk */
     struct upload_mark *moved; /* marks of files that are missing, ascending */
     size_t n_moved, cap_moved;
 };
@@ -110,7 +113,25 @@ static void to_save(struct uploads *w) {
         w->save_at = time_mono_ms() + SAVE_MS + (int64_t)w->table.n / 2;
 }
 
-static void note_file(struct uploads *w, const char *path, const struct stat *st) {
+/* Of the folder that path lies in, or of the nearest above it that is there; 0: of none. */
+static uint64_t device_around(int root_fd, const char *path) {
+    char *folder = mem_strdup(path);
+    uint64_t device = 0;
+    while (device == 0 && *folder) {
+        char *slash = strrchr(folder, '/');
+        struct stat st;
+        *(slash ? slash : folder) = '\0';
+        if (*folder ? fstatat(root_fd, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)
+                    : fstat(root_fd, &st) == 0)
+            device = (uint64_t)st.st_dev;
+    }
+    mem_free(folder);
+    return device;
+}
+
+/* device: of its folder. */
+static void note_file_on(struct uploads *w, const char *path, const struct stat *st,
+                         uint64_t device) {
     struct upload_mark mark = upload_mark_of(st);
     struct upload_file *file = uploads_lookup(&w->table, path);
     if (!file && (st->st_size == 0 || !corpus_takes_name(w->corpus, path)))
@@ -127,6 +148,10 @@ static void note_file(struct uploads *w, const char *path, const struct stat *st
     file->kept = false;
     file->missing_ms = 0;
     file->round = w->round;
+    if (device != 0 && device != file->device) {
+        file->device = device;
+        to_save(w);
+    }
     if (upload_mark_same(&file->mark, &mark))
         return;
     file->mark = mark;
@@ -134,6 +159,13 @@ static void note_file(struct uploads *w, const char *path, const struct stat *st
     file->said = false;
     file->not_before = 0;
     file->since_ms = time_mono_ms();
+}
+
+static void note_file(struct uploads *w, const char *path, const struct stat *st) {
+    int root_fd = open(w->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    note_file_on(w, path, st, root_fd < 0 ? 0 : device_around(root_fd, path));
+    if (root_fd >= 0)
+        close(root_fd);
 }
 
 /* Nothing is there, or a folder; what cannot be looked at is not gone. */
@@ -184,12 +216,13 @@ static void forgive(struct uploads *w, struct upload_file *file) {
 
 static void look_in(struct uploads *w, const char *path, int depth);
 
-static void look_at(struct uploads *w, const char *path, const struct stat *st, int depth) {
+static void look_at(struct uploads *w, const char *path, const struct stat *st, uint64_t device,
+                    int depth) {
     if (S_ISDIR(st->st_mode)) {
         if (depth < MAX_DEPTH && !is_data(w, whole_path(w, path)))
             look_in(w, path, depth);
     } else if (S_ISREG(st->st_mode)) {
-        note_file(w, path, st);
+        note_file_on(w, path, st, device);
     }
 }
 
@@ -197,13 +230,15 @@ static void look_at(struct uploads *w, const char *path, const struct stat *st, 
 static void look_in(struct uploads *w, const char *path, int depth) {
     DIR *dir = opendir(whole_path(w, path));
     struct dirent *entry;
+    struct stat own;
+    uint64_t device = dir && fstat(dirfd(dir), &own) == 0 ? (uint64_t)own.st_dev : 0;
     while (dir && (entry = readdir(dir)) != NULL) {
         const char *name = entry->d_name;
         struct stat st;
         if (!is_ours(name) || fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
         char *below = mem_printf("%s%s%s", path, *path ? "/" : "", name);
-        look_at(w, below, &st, depth + 1);
+        look_at(w, below, &st, device, depth + 1);
         mem_free(below);
     }
     if (dir)
@@ -233,9 +268,11 @@ static void on_change(void *ctx, const char *path) {
     if (!is_ours(path) || is_data(w, whole_path(w, path)))
         return;
     if (lstat(whole_path(w, path), &st) == 0) {
-        look_at(w, path, &st, 0);
+        if (S_ISREG(st.st_mode))
+            note_file(w, path, &st);
         if (!S_ISDIR(st.st_mode))
             return;
+        look_in(w, path, 0);
     }
     struct upload_file *file = uploads_lookup(&w->table, path);
     struct below below = {w, path};
@@ -494,6 +531,7 @@ static void settle_missing(void *ctx, struct upload_file *file) {
     if (root_fd < 0)
         return;
     bool gone = is_gone_at(root_fd, file->path); /* from this very folder */
+    bool same_disk = file->device == 0 || device_around(root_fd, file->path) == file->device;
     close(root_fd);
     if (!same) {
         file->missing_ms = 0;
@@ -502,7 +540,10 @@ static void settle_missing(void *ctx, struct upload_file *file) {
         file->missing_ms = 0;
         if (lstat(whole_path(w, file->path), &st) == 0 && S_ISREG(st.st_mode))
             note_file(w, file->path, &st);
-    } else if (file->state == UPLOAD_NEW || drop(w, file)) {
+    } else if (!same_disk && (file->state != UPLOAD_NEW || has_document(w, file->path))) {
+        forgive(w, file);
+        w->n_left++;
+    } else if (drop(w, file)) {
         uploads_forget(&w->table, file);
         to_save(w);
     }
@@ -521,7 +562,12 @@ static void settle(struct uploads *w) {
     w->n_moved = 0;
     uploads_each(&w->table, collect_new, w);
     sort_marks(w);
+    w->n_left = 0;
     uploads_each(&w->table, settle_missing, w);
+    if (w->n_left > 0)
+        log_warn("A disk is gone from the uploads folder: documents of the %d files that are "
+                 "missing with it are kept",
+                 w->n_left);
 }
 
 /* ---- word from others ----------------------------------------------------------------------- */
@@ -533,17 +579,16 @@ static bool is_watching(struct uploads *w) {
     return watching;
 }
 
-/* The folder in which the file is, if it still is. */
-static struct upload_folder folder_with(const char *root, const char *path, const struct stat *st) {
-    struct upload_folder folder = {0};
+/* Finds the folder in which the file is, if it still is. */
+static void place(struct told *told, const char *root, const struct stat *st) {
     struct stat now;
-    int fd = open_root(&folder, root);
+    int fd = open_root(&told->folder, root);
     if (fd < 0)
-        return folder;
-    folder.known = fstatat(fd, path, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == st->st_dev &&
-                   now.st_ino == st->st_ino;
+        return;
+    told->folder.known = fstatat(fd, told->path, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+                         now.st_dev == st->st_dev && now.st_ino == st->st_ino;
+    told->device = device_around(fd, told->path);
     close(fd);
-    return folder;
 }
 
 void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct stat *st) {
@@ -554,7 +599,7 @@ void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct 
     struct told *told = mem_alloc(sizeof *told);
     told->path = mem_strdup(path + n + 1);
     told->mark = upload_mark_of(st);
-    told->folder = folder_with(w->root, told->path, st);
+    place(told, w->root, st);
     lock_take(&w->lock);
     told->next = w->told;
     w->told = told;
@@ -574,6 +619,7 @@ static void hear_one(struct uploads *w, const struct told *told) {
     if (!file && !(file = uploads_put(&w->table, told->path)))
         return;
     file->mark = told->mark;
+    file->device = told->device;
     file->state = UPLOAD_TAKEN;
     file->kept = false;
     file->missing_ms = 0;

@@ -206,6 +206,24 @@ bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store 
     return ok;
 }
 
+bool store_is_retaken(bool *out, struct store *store, const char *doc_id, struct error *err) {
+    struct conn *conn;
+    *out = false;
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(
+        conn, err,
+        "SELECT 1 FROM documents d JOIN sources s ON s.path = d.shown_path"
+        " JOIN documents o ON o.doc_no = s.doc_no"
+        " WHERE d.doc_id = ? AND d.origin <> '' AND o.origin = ''"
+        " AND o.state = ? AND o.shared_generation > 0",
+        "ti", doc_id, (int64_t)DOCUMENT_READY);
+    bool ok = stmt && conn_step(out, conn, stmt, err);
+    conn_finish(stmt);
+    reader_drop(conn);
+    return ok;
+}
+
 /* ---- removals ------------------------------------------------------------------------------- */
 
 bool store_put_removal(struct store_tx *tx, const char *doc_id, int64_t generation,

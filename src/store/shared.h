@@ -57,6 +57,9 @@ bool store_count_shared(struct shared_counts *out, struct store *store, int64_t 
 /* The mirrored document of this origin that is shown to come from path. */
 bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store *store,
                          const char *origin, const char *path, struct error *err);
+/* Was an own document, which the shared store has, read from the path that this mirrored one is
+ * shown to come from? */
+bool store_is_retaken(bool *out, struct store *store, const char *doc_id, struct error *err);
 
 /* ---- removals ------------------------------------------------------------------------------- */
 

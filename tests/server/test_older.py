@@ -8,7 +8,7 @@ pytest.importorskip("numpy", reason="numpy makes the Python worker's vectors")
 
 import numpy  # noqa: E402
 
-from test_embedding_pipeline import (health, models, pages_of, search, serve, text_of,  # noqa: E402,F401
+from test_embedding_pipeline import (drained, health, models, pages_of, search, serve, text_of,  # noqa: E402,F401
                                      vectors)
 from test_shared import (PAGES, PASSAGES, everywhere, known, settled, store, until,  # noqa: E402,F401
                          worker)
@@ -121,3 +121,50 @@ def test_a_page_that_cannot_be_explained_is_found(worker, chroma):  # noqa: F811
     for mode in ("visual", "hybrid"):
         hits = search(server, QUERY, mode)["results"]
         assert [(hit["doc_id"], hit["boxes"]) for hit in hits] == [(few.doc_id, [])], mode
+
+
+def test_read_anew_from_the_same_path(worker, chroma):  # noqa: F811
+    """A file of theirs that is taken here is found once, as this worker read it; the file's removal
+    removes both, and their copy alone is found again when this worker's is removed by its id."""
+    pytest.importorskip("chromadb", reason="the Python worker's client")
+    from legacy_collections import Collections, Document, some_vectors
+    collections, generator = Collections(chroma.port), numpy.random.default_rng(5)
+    server = worker()
+    uploads = server.data_dir / "uploads"
+    uploads.mkdir(exist_ok=True)
+    copies = []
+    for name in ("twice.txt", "once.txt"):
+        (uploads / name).write_text(f"{text_of(name)} quince\n")
+        copies += [Document(name, metadata={"source_path": str(uploads / name)},
+                            pages={1: some_vectors(generator, 40)},
+                            chunks={0: (f"{text_of(name)} quince", 1, some_vectors(generator, 9))})
+                   for _ in range(2 if name == "twice.txt" else 1)]
+    for copy in copies:
+        collections.add(copy)
+    until(lambda: len(known(server)) >= 3, what="the older documents")
+    new = {}
+    for name in ("twice.txt", "once.txt"):
+        reply = server.request("POST", "/process", {"file_path": str(uploads / name),
+                                                    "filename": name})
+        new[name] = reply.json["doc_id"]
+    drained(server)
+    settled(server)
+
+    def found_now():
+        return {mode: {hit["doc_id"] for hit in search(server, "quince", mode, 100)["results"]}
+                for mode in ("lexical", "visual", "hybrid", "text")}
+
+    assert found_now() == {mode: set(new.values()) for mode in ("lexical", "visual", "hybrid", "text")}
+    listed = known(server)
+    assert {one for one in listed if listed[one]["superseded"]} == {copy.doc_id for copy in copies}
+    assert server.request("DELETE", f"/documents/{new['once.txt']}").status == 200
+    assert copies[2].doc_id in found_now()["visual"]
+    assert not known(server)[copies[2].doc_id]["superseded"]
+    reply = server.request("POST", "/delete", {"file_path": str(uploads / "twice.txt"),
+                                               "filename": "twice.txt"})
+    assert (reply.json["status"], reply.json["doc_id"]) == ("success", new["twice.txt"])
+    settled(server)
+    assert set(known(server)) == {copies[2].doc_id}
+    until(lambda: not any(chroma.metadata(PAGES, {"doc_id": copy.their_id}) for copy in copies[:2]),
+          what="their rows")
+    assert chroma.metadata(PAGES, {"doc_id": copies[2].their_id})

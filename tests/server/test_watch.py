@@ -1,6 +1,7 @@
 """The server's own watch of UPLOADS_DIR: files become documents, and documents go with their files,
 though nobody says so."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -357,10 +358,9 @@ def test_another_folder_right_after_a_file_was_taken(watched, name, hook):
     watched.gone(one)
 
 
-@pytest.fixture
-def mounted(start, tmp_path):
-    """A folder of uploads that is a disk of its own, and what takes it away and brings another."""
-    place = tmp_path / "disk"
+@contextlib.contextmanager
+def disk(place):
+    """A folder that is a disk of its own, mounted; what mounts and unmounts it."""
     place.mkdir()
 
     def mount():
@@ -376,14 +376,22 @@ def mounted(start, tmp_path):
 
     mount()
     try:
+        yield mount, unmount
+    finally:
+        while os.path.ismount(place):
+            unmount()
+
+
+@pytest.fixture
+def mounted(start, tmp_path):
+    """A folder of uploads that is a disk of its own."""
+    place = tmp_path / "disk"
+    with disk(place) as (mount, unmount):
         watched = Watched(start(UPLOADS_DIR=str(place), **FAST))
         watched.uploads = place
         watched.mount, watched.unmount = mount, unmount
         yield watched
         watched.server.stop()
-    finally:
-        while os.path.ismount(place):
-            unmount()
 
 
 @pytest.mark.parametrize("when", ["at once", "later"])
@@ -400,6 +408,39 @@ def test_a_disk_is_unmounted(mounted, hook, when):
     mounted.unmount()
     mounted.rest(10)
     assert [mounted.state(one) for one in ids] == ["completed"] * 2, mounted.server.log
+
+
+@pytest.mark.parametrize("how", ["hook", "found", "at the next start"])
+def test_a_disk_below_is_unmounted(start, how):
+    """What lay on it is kept until it is there again, and then goes with its file; what lies beside
+    it goes at once."""
+    watched = Watched(start(**FAST))
+    with disk(watched.uploads / "disk") as (mount, unmount):
+        names = ["beside.txt", "disk/a.txt", "disk/sub/b.txt"]
+        ids = [watched.write(name, text(i)) for i, name in enumerate(names)]
+        if how == "hook":
+            for name in names:
+                process(watched.server, watched.uploads / name)
+        watched.ready(*ids)
+        if how == "at the next start":
+            watched.server.stop()
+        unmount()
+        if how == "at the next start":
+            watched = Watched(start(**FAST))
+        (watched.uploads / "beside.txt").unlink()
+        watched.gone(ids[0])
+        watched.rest(10)
+        assert [watched.state(one) for one in ids[1:]] == ["completed"] * 2, watched.server.log
+        jobs = watched.jobs()
+        mount()
+        for i, name in enumerate(names[1:], 1):
+            watched.write(name, text(i))
+        watched.rest(10)
+        assert watched.jobs() == jobs  # none was read again
+        (watched.uploads / names[1]).unlink()
+        watched.gone(ids[1])
+        assert watched.state(ids[2]) == "completed"
+        watched.server.stop()
 
 
 def test_a_disk_is_mounted_for_a_moment(mounted):
@@ -497,6 +538,19 @@ def test_a_removed_document_stays_removed(start):
     watched.ready(one)
 
 
+def test_a_file_that_changed_goes_before_it_stands_still(watched):
+    """The document of what it held before goes with it."""
+    one = watched.write("a.txt", text(1))
+    watched.ready(one)
+    watched.rest(2)
+    watched.write("a.txt", text(2))
+    time.sleep(STILL / 3)
+    (watched.uploads / "a.txt").unlink()
+    watched.gone(one)
+    watched.rest()
+    assert watched.listed() == {}
+
+
 @pytest.mark.parametrize("damage", ["missing", "garbage", "cut", "other"])
 def test_without_what_was_known(start, damage):
     """Nothing is lost, nothing comes twice, and what went meanwhile is kept: nobody can tell."""
@@ -530,7 +584,10 @@ def test_killed_while_files_come(start):
     for i in range(40):
         ids.append(watched.write(f"{i}.txt", text(i)))
         if i in (12, 25):
-            time.sleep(STILL * 1.2)
+            if i == 25:
+                watched.wait(ids[16], "queued", "processing", "completed")
+            else:
+                time.sleep(STILL * 1.2)
             watched.server.stop(signal.SIGKILL)
             (watched.uploads / f"{i - 9}.txt").unlink()
             watched = Watched(start(**FAST))

@@ -37,6 +37,7 @@ static struct upload_file *put(struct fixture *f, const char *path, enum upload_
     struct upload_file *file = uploads_put(&f->table, path);
     assert_non_null(file);
     file->state = state;
+    file->device = UINT64_MAX - 1;
     file->mark = (struct upload_mark){
         .size_bytes = (int64_t)strlen(path), .mtime_ns = -5000000000123456789, .inode = UINT64_MAX};
     return file;
