@@ -13,6 +13,13 @@ static void on_job_changed(void *ctx, int64_t job_id) {
     events_job_changed(api->events, job_id);
 }
 
+static void on_document_changed(void *ctx, enum document_change change, const char *doc_id,
+                                const char *filename) {
+    struct api *api = ctx;
+    events_document(api->events, change == DOCUMENT_REMOVED ? "removed" : "found", doc_id,
+                    filename);
+}
+
 struct api *api_new(struct corpus *corpus) {
     struct api *api = mem_alloc(sizeof(*api));
     api->corpus = corpus;
@@ -25,6 +32,7 @@ struct api *api_new(struct corpus *corpus) {
     api->guard.cors_origin = api->settings->cors_origin;
     api->events = events_new(api);
     queue_set_listener(api->queue, on_job_changed, api);
+    corpus_set_listener(corpus, on_document_changed, api);
     return api;
 }
 
@@ -33,6 +41,7 @@ void api_free(struct api *api) {
         return;
     api_stop(api);
     queue_set_listener(api->queue, NULL, NULL);
+    corpus_set_listener(api->corpus, NULL, NULL);
     events_free(api->events);
     mem_free(api);
 }

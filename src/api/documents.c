@@ -245,7 +245,6 @@ void handle_document_delete(struct call *call) {
         api_reply_error(call->response, &err);
         return;
     }
-    events_document(call->api->events, "removed", removed.doc_id, removed.filename);
     http_reply_json(call->response, 200,
                     json_pack("{s:b, s:s, s:o, s:s, s:{s:i, s:i}}", "success", 1, "doc_id",
                               removed.doc_id, "filename", json_text_of(removed.filename), "status",

@@ -67,8 +67,6 @@ void handle_delete(struct call *call) {
                       "status", "not_found", "visual_deleted", 0, "text_deleted", 0));
         return;
     }
-    if (!removed.kept)
-        events_document(call->api->events, "removed", removed.doc_id, removed.filename);
     const char *message = removed.kept
                               ? arena_printf(call->arena, "Forgot one source of %s; others keep it",
                                              name)

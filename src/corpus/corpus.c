@@ -6,6 +6,7 @@
 #include "corpus/explain.h"
 #include "corpus/older.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -53,6 +54,18 @@ void corpus_close(struct corpus *corpus) {
     cond_fini(&corpus->owners_changed);
     lock_fini(&corpus->owners_lock);
     mem_free(corpus);
+}
+
+void corpus_set_listener(struct corpus *corpus, corpus_listener listener, void *ctx) {
+    assert(!corpus->started);
+    corpus->listener = listener;
+    corpus->listener_ctx = ctx;
+}
+
+void corpus_tell(struct corpus *corpus, enum document_change change, const char *doc_id,
+                 const char *filename) {
+    if (corpus->listener)
+        corpus->listener(corpus->listener_ctx, change, doc_id, filename);
 }
 
 struct store *corpus_store(struct corpus *corpus) {

@@ -84,6 +84,17 @@ bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_i
 bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *path,
                         struct error *err);
 
+/* What happens to documents beside their jobs. */
+enum document_change {
+    DOCUMENT_REMOVED, /* all of it, whoever did it */
+    DOCUMENT_FOUND,   /* another worker put it, or put it anew */
+};
+/* Any thread, which holds no lock; quick. */
+typedef void (*corpus_listener)(void *ctx, enum document_change change, const char *doc_id,
+                                const char *filename);
+/* While the corpus is not started; NULL: none. */
+void corpus_set_listener(struct corpus *corpus, corpus_listener listener, void *ctx);
+
 /* ---- reading back --------------------------------------------------------------------------- */
 
 /* The document as it was read (document.bin). ERROR_MISSING not_found; ERROR_CONFLICT not_ready. */

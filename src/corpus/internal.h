@@ -37,15 +37,19 @@ struct corpus {
     } covers[CORPUS_ROLES];
 
     struct reindex *reindex;
-    struct uploads *uploads; /* watch.c; NULL until corpus_start */
-    struct import *import;   /* export.h */
-    struct shared *shared;   /* shared.h; NULL: CHROMA_HOST is not set */
+    struct uploads *uploads;  /* watch.c; NULL until corpus_start */
+    struct import *import;    /* export.h */
+    struct shared *shared;    /* shared.h; NULL: CHROMA_HOST is not set */
+    corpus_listener listener; /* NULL: none */
+    void *listener_ctx;
     atomic_bool started, stopping;
     /* One is held while a document's files and rows change together, so that a removal and an
      * upload of the same bytes never interleave. Chosen by the id; a thread holds at most one. */
     struct lock stripes[CORPUS_STRIPES];
 };
 
+void corpus_tell(struct corpus *corpus, enum document_change change, const char *doc_id,
+                 const char *filename);
 struct lock *corpus_stripe(struct corpus *corpus, const char *doc_id);
 /* Is this format allowed by SUPPORTED_FORMATS? */
 bool corpus_allows(const struct corpus *corpus, enum read_format format);

@@ -84,9 +84,11 @@ static bool put(struct arena *arena, struct corpus *corpus, const struct chroma_
         ok = false;
     }
     lock_drop(stripe);
-    if (ok && !own)
+    if (ok && !own) {
         log_info("Found document: %s (%d pages), put by %s", record->document.filename,
                  record->document.n_pages, record->worker);
+        corpus_tell(corpus, DOCUMENT_FOUND, doc_id, record->document.filename);
+    }
     return ok;
 }
 

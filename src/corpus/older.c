@@ -58,6 +58,8 @@ static bool take_in(struct arena *arena, struct looking *looking,
     if (!store_commit(tx, err))
         return false;
     log_info("Found document: %s (%d pages), put by the Python worker", row.filename, row.n_pages);
+    if (!own)
+        corpus_tell(corpus, DOCUMENT_FOUND, row.doc_id, row.filename);
     return true;
 }
 

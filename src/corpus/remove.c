@@ -75,6 +75,8 @@ static bool take_out(struct removed *out, struct corpus *corpus, const char *doc
     }
     lock_drop(stripe);
     arena_free(arena);
+    if (ok && out->found && !out->kept)
+        corpus_tell(corpus, DOCUMENT_REMOVED, doc_id, out->filename);
     if (ok && out->found && !reason->told)
         corpus_shared_wake(corpus);
     return ok;

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from running import PROGRAM, SLOW
+from test_events import Stream
 from test_embedding_pipeline import (drained, health, models, pages_of, search, serve,  # noqa: F401
                                      text_of)
 
@@ -143,7 +144,7 @@ def test_a_removal_leaves_a_tombstone(worker, chroma):
 
 def test_two_workers_find_and_remove(worker, chroma):
     first, second = worker("first"), worker("second")
-    ids = {}
+    told, ids = Stream(second.port), {}
     for name, server in (("a", first), ("b", second)):
         job, document = server.read(pages_of(f"two{name}", 2), f"{name}.txt")
         assert job["state"] == "completed", job
@@ -172,6 +173,13 @@ def test_two_workers_find_and_remove(worker, chroma):
         until(lambda server=server: set(known(server)) == {ids["b"]}, what="the removals")
         assert nowhere(server, ids["a"], text_of("twoax0"))
     settled(second)
+    # Both are told of as they happen, what this worker removed itself once.
+    told.wait(lambda _, name, data: data == {"action": "removed", "doc_id": ids["both"],
+                                             "filename": "both.txt"}, 5)
+    changes = [(data["action"], data["doc_id"]) for _, name, data in told.events
+               if name == "document" and data["doc_id"] != ids["both"]]
+    assert changes == [("found", ids["a"]), ("removed", ids["a"])]
+    told.close()
     assert chroma.counts()[PAGES] == 2
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import inputs_pdf as pdfs
 from running import PROGRAM, SLOW, Running
+from test_events import Stream
 
 STILL = 0.6 * SLOW  # seconds; how long a file must stand still in these tests
 FAST = {"DOCUSEARCH_STILL_MS": str(int(STILL * 1000)), "TEXT_MODEL": "none", "MODEL_NAME": "none"}
@@ -144,10 +145,14 @@ def test_an_empty_file_that_is_filled(watched):
 def test_a_changed_file_supersedes(watched):
     old = watched.write("a.txt", text(1))
     watched.ready(old)
+    told = Stream(watched.server.port)
     new = watched.write("a.txt", text(2))
     watched.ready(new)
     watched.gone(old)
     assert set(watched.listed()) == {new}
+    told.wait(lambda _, name, data: data == {"action": "removed", "doc_id": old,
+                                             "filename": "a.txt"}, 5)
+    told.close()
 
 
 def test_what_failed_is_taken_when_it_changes(watched):
