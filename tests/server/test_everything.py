@@ -290,6 +290,21 @@ def check_rows(house):
             assert near[0][1] < 1e-3, (name, row_id, near)
 
 
+def check_pages(house, query):
+    """Every page is an answer once, to a search of all and to searches of some documents each."""
+    def ask(**more):
+        results = search(house.worker, query, "visual", 100, **more)["results"]
+        return sorted((hit["doc_id"], hit["page_num"]) for hit in results)
+
+    documents = list(house.there.values())
+    pages = sorted((one.doc_id, page) for one in documents for page in range(1, one.pages + 1))
+    answers = ask()
+    assert len(answers) == len(set(answers)) == min(len(pages), 100) and set(answers) <= set(pages)
+    narrow = [page for i in range(0, len(documents), 20)
+              for page in ask(filters={"doc_id": [one.doc_id for one in documents[i:i + 20]]})]
+    assert sorted(narrow) == pages
+
+
 def check_end(house):
     house.all_there()
     for document in house.there.values():
@@ -300,11 +315,7 @@ def check_end(house):
     for document in house.removed.values():
         assert nowhere(house.worker, document.doc_id, document.query), document.name
         assert house.worker.get(f"/documents/{document.doc_id}").status == 404
-    pages = [(document.doc_id, page) for document in house.there.values()
-             for page in range(1, document.pages + 1)]
-    assert len(pages) <= 100
-    results = search(house.worker, "heron lantern", "visual", 100)["results"]
-    assert sorted((hit["doc_id"], hit["page_num"]) for hit in results) == sorted(pages)
+    check_pages(house, "heron lantern")
     check_rows(house)
     facts = health(house.worker)
     assert facts["status"] == "healthy", facts["store"]
