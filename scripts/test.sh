@@ -32,8 +32,8 @@ fi
 reports+=("$build/pytest.xml")
 rm -f "$build/pytest.xml"
 # A file's tests run one after another, files beside each other: most of a test is waiting.
-side_by_side=()
-"$pytest_python" -c "import xdist" 2>/dev/null && side_by_side=(-n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile)
-DOCUSEARCH_BIN="$PWD/$build/docusearch" "$pytest_python" -m pytest tests/server -q -rs \
-    -p no:cacheprovider "${side_by_side[@]}" --junitxml="$build/pytest.xml"
+how=(-q -rs -p no:cacheprovider --junitxml="$build/pytest.xml")
+"$pytest_python" -c "import xdist" 2>/dev/null &&
+    how+=(-n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile)
+DOCUSEARCH_BIN="$PWD/$build/docusearch" "$pytest_python" -m pytest tests/server "${how[@]}"
 exec python3 scripts/count_tests.py "${reports[@]}"
