@@ -86,6 +86,10 @@ static void print_export(const struct export_outcome *done, const char *folder) 
            (double)done->n_bytes / (1 << 20), done->linked ? ", shared with the data folder" : "");
     print_text(stdout, folder, strlen(folder));
     putchar('\n');
+    if (done->n_mirrored > 0)
+        printf("%lld of the documents are other workers', without their originals and pictures, "
+               "which are not here: export there too\n",
+               (long long)done->n_mirrored);
     if (done->n_lost > 0)
         fprintf(stderr,
                 "docusearch: %lld documents were left out: their original is missing or damaged in "
@@ -99,8 +103,9 @@ static void print_export(const struct export_outcome *done, const char *folder) 
 }
 
 static json_t *export_json(const struct export_outcome *done, const char *folder) {
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "folder", folder, "documents",
-                     (json_int_t)done->n_documents, "documents_left_out", (json_int_t)done->n_lost,
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "folder", folder,
+                     "documents", (json_int_t)done->n_documents, "documents_of_others",
+                     (json_int_t)done->n_mirrored, "documents_left_out", (json_int_t)done->n_lost,
                      "items_with_vectors", (json_int_t)done->n_vectors, "items_damaged",
                      (json_int_t)done->n_damaged, "files", (json_int_t)done->n_files, "files_kept",
                      (json_int_t)done->n_kept, "bytes", (json_int_t)done->n_bytes, "linked",

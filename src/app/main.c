@@ -84,13 +84,15 @@ static const struct command commands[] = {
      "Documents, metadata and vectors of one moment, while a server goes on; jobs, settings and\n"
      "models are left out. DIR is made, or an earlier export in it brought up to date. Files are\n"
      "hard links where DIR is on the data folder's file system: a backup goes onto another disk.\n"
+     "Of other workers' documents it has what is here: what is shown and searched, and, after\n"
+     "`reindex --store index`, their vectors; originals and pictures are with their worker.\n"
      "  --json    the outcome as JSON on standard output\n"
      "  --quiet   no progress\n",
      command_export, false},
     {"import", "import DIR [--json] [--quiet]", "take in what export has put into a folder",
      "Checks every file of the export first. Documents that are here already stay as they are, so\n"
      "that the same command goes on with what was cut off. Into an empty data folder it is the\n"
-     "restore of a backup.\n"
+     "restore of a backup. With CHROMA_HOST set other workers' documents come from there instead.\n"
      "  --json    the outcome as JSON on standard output\n"
      "  --quiet   no progress\n",
      command_import, false},

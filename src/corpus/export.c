@@ -1,4 +1,5 @@
-/* Export: a copy of the database, the files its rows name, the vectors they name.
+/* Export: a copy of the database, the files its rows name, the vectors they name. Of a document of
+ * another worker there are no files here: its rows and what vectors the index has of it are taken.
  *
  * Whoever holds the data folder goes on meanwhile. A document whose files are found gone, or not
  * whole, was removed after the database was copied: then the database is copied again, what came
@@ -32,7 +33,7 @@ struct taken {
     char doc_id[SHA256_HEX + 1];
     bool ready;    /* what was made of it too */
     bool whole;    /* nothing of it was missing */
-    bool mirrored; /* another worker's: left out */
+    bool mirrored; /* another worker's: no files of it are here */
     int round;     /* that last had its row */
     int missed;    /* that last found something missing */
     struct sums sums;
@@ -179,8 +180,10 @@ static bool take_document(void *ctx, const struct document_row *row, struct erro
         return true;
     if (!is_mirrored(&doc->mirrored, x, row->doc_id, err))
         return false;
-    if (doc->mirrored)
+    if (doc->mirrored) {
+        corpus_sums_fini(&doc->sums);
         return true;
+    }
     char *dir = mem_printf("%s/documents/%.2s/%s", x->folder.partial, row->doc_id, row->doc_id);
     corpus_sums_fini(&doc->sums);
     bool ok = dir_make(dir, err) && take_file(&original, x, doc, "original", err);
@@ -248,10 +251,12 @@ static bool settle_one(struct exporting *x, struct taken *doc, struct error *err
         x->out->n_documents++;
         return ok;
     }
-    if (here) {
-        if (!doc->mirrored)
-            log_warn("document %s has lost its original and is left out", doc->doc_id);
-        x->out->n_lost += !doc->mirrored;
+    if (here && doc->mirrored) {
+        x->out->n_documents++;
+        x->out->n_mirrored++;
+    } else if (here) {
+        log_warn("document %s has lost its original and is left out", doc->doc_id);
+        x->out->n_lost++;
         ok = store_begin(&tx, x->copy, err);
         if (ok && !store_delete_document(tx, &found, &n_pages, &n_chunks, doc->doc_id, err)) {
             store_rollback(tx);

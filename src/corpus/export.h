@@ -7,7 +7,8 @@
  *   DIR/SHA256SUMS           a line a file, as sha256sum writes and checks them, by path
  *   DIR/docusearch.db        the store's database (store.h), of any version up to the program's
  *   DIR/documents/ab/abcd…/  as in the data folder: original and, of a document that was read,
- *                            document.bin and the pages' pictures
+ *                            document.bin and the pages' pictures; of a mirrored document
+ *                            (store/shared.h) there is no folder
  *   DIR/vectors/N.items      the blocks (index/backup.h) of the space that the database numbers N,
  *                            ascending by id
  *
@@ -34,11 +35,12 @@ struct export_watch {
 };
 struct export_outcome {
     int64_t n_documents, n_files, n_vectors;
-    int64_t n_kept;    /* files taken over from the export that was there */
-    int64_t n_lost;    /* documents left out: their original is not in the data folder */
-    int64_t n_damaged; /* pages and passages without their vectors: damaged or missing */
-    int64_t n_bytes;   /* of all files */
-    bool linked;       /* files share the data folder's blocks */
+    int64_t n_mirrored; /* of the documents: other workers', without files */
+    int64_t n_kept;     /* files taken over from the export that was there */
+    int64_t n_lost;     /* documents left out: their original is not in the data folder */
+    int64_t n_damaged;  /* pages and passages without their vectors: damaged or missing */
+    int64_t n_bytes;    /* of all files */
+    bool linked;        /* files share the data folder's blocks */
 };
 /* The folder is made, or an export that it holds brought up to date. Needs no lock of the data
  * folder. ERROR_CONFLICT not_empty: it holds something else; ERROR_BUSY: another export is writing
@@ -52,7 +54,8 @@ bool corpus_export(struct export_outcome *out, const char *data_dir, const char 
 bool corpus_import_name(const char *data_dir, const char *folder, struct error *err);
 /* Begins the import that is named: the export is checked whole (ERROR_INPUT damaged_export, naming
  * the file; ERROR_UNSUPPORTED: a newer program's), then each document that is unknown here comes
- * in, one transaction each. Idempotent: after a kill the same import goes on. ERROR_CONFLICT
+ * in, one transaction each. Mirrored ones come where no store is shared; a store that is tells of
+ * its documents itself. Idempotent: after a kill the same import goes on. ERROR_CONFLICT
  * import_running; ERROR_MISSING: nothing is named. */
 bool corpus_import(struct corpus *corpus, struct error *err);
 enum import_state { IMPORT_IDLE, IMPORT_RUNNING, IMPORT_DONE, IMPORT_FAILED };

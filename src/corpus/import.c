@@ -2,8 +2,9 @@
  *
  * Of a window first the vectors come in, in the order of their ids, so that what is older stays
  * older; then each document: its files, and in one transaction its rows, its passages and the rows
- * of its vectors. A document that is here already is left as it is, so that an import that was cut
- * off is gone on with by beginning it again. */
+ * of its vectors. A document of another worker has no files; it comes as it was there, mirrored,
+ * but where a store is shared, which tells of it itself. A document that is here already is left as
+ * it is, so that an import that was cut off is gone on with by beginning it again. */
 #include "corpus/blocks.h"
 #include "corpus/export.h"
 #include "corpus/internal.h"
@@ -36,6 +37,7 @@ struct coming_space {
 struct coming {
     char doc_id[SHA256_HEX + 1];
     enum document_state state;
+    bool mirrored;                 /* another worker's */
     int n_without;                 /* items whose block is missing */
     struct index_writer **writers; /* by space; NULL: nothing of that space, or not all of it */
     bool *broken;                  /* by space */
@@ -61,6 +63,7 @@ struct import {
     int n_spaces;
     char (*ids)[SHA256_HEX + 1]; /* of all documents, in their order */
     size_t n_ids, max_ids;
+    int64_t n_others; /* mirrored ones that are left to the store that is shared here */
     bool links;
 };
 
@@ -163,14 +166,34 @@ static bool open_spaces(struct import *m, struct arena *arena, struct error *err
     return true;
 }
 
+static bool has_original(const struct import *m, const char *doc_id) {
+    size_t i;
+    char *path = mem_printf("documents/%.2s/%s/original", doc_id, doc_id);
+    bool found = corpus_sums_find(&i, &m->sums, path);
+    mem_free(path);
+    return found;
+}
+
+static bool is_mirrored(bool *mirrored, const struct import *m, const char *doc_id,
+                        struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct shared_row shared;
+    bool found, ok = store_find_shared(&shared, &found, arena, m->from, doc_id, err);
+    *mirrored = ok && found && shared.origin[0];
+    arena_free(arena);
+    return ok;
+}
+
 static bool note_document(void *ctx, const struct document_row *row, struct error *err) {
     struct import *m = ctx;
-    size_t i;
-    char *path = mem_printf("documents/%.2s/%s/original", row->doc_id, row->doc_id);
-    bool has_original = corpus_sums_find(&i, &m->sums, path);
-    mem_free(path);
-    if (!has_original) /* of another worker, which has it */
-        return true;
+    if (!has_original(m, row->doc_id)) {
+        bool mirrored;
+        if (!is_mirrored(&mirrored, m, row->doc_id, err))
+            return false;
+        m->n_others += mirrored && m->corpus->shared;
+        if (!mirrored || m->corpus->shared)
+            return goes_on(m, err);
+    }
     if (m->n_ids == m->max_ids) {
         m->max_ids = m->max_ids ? 2 * m->max_ids : 1024;
         m->ids = mem_grow(m->ids, m->max_ids, sizeof *m->ids);
@@ -323,6 +346,31 @@ static bool place_files(struct import *m, const struct coming *document, struct 
     return ok;
 }
 
+/* As it was there. What was removed here is taken in again, which only a later generation is; then
+ * it has the one that the shared store knows it by. */
+static bool copy_mirrored(struct store_tx *tx, struct import *m, struct arena *arena,
+                          const struct document_row *row, struct error *err) {
+    struct shared_row shared;
+    struct page_row *pages;
+    struct chunk_row *chunks;
+    int n_pages, n_chunks;
+    int64_t removed;
+    bool found, own;
+    if (!store_find_shared(&shared, &found, arena, m->from, row->doc_id, err) ||
+        !store_find_removal(&removed, m->corpus->store, row->doc_id, err) ||
+        !store_list_pages(&pages, &n_pages, arena, m->from, row->doc_id, err) ||
+        !store_list_chunks(&chunks, &n_chunks, arena, m->from, row->doc_id, true, err))
+        return false;
+    struct shared_row put = shared;
+    put.epoch = 0; /* numbered by its own folder */
+    if (put.generation <= removed)
+        put.generation = removed + 1;
+    return store_put_mirrored(tx, &own, row, &put, n_pages == row->n_pages ? pages : NULL, chunks,
+                              n_chunks, err) &&
+           (put.generation == shared.generation ||
+            store_set_shared(tx, row->doc_id, shared.generation, 0, shared.revision, err));
+}
+
 static bool commit(bool *queued, struct import *m, struct coming *document, struct error *err) {
     struct corpus *corpus = m->corpus;
     struct store_tx *tx;
@@ -333,7 +381,8 @@ static bool commit(bool *queued, struct import *m, struct coming *document, stru
         return false;
     struct arena *arena = arena_new(0);
     bool ok = store_find_document(&row, &found, arena, m->from, document->doc_id, err) &&
-              store_copy_document(tx, m->from, document->doc_id, err);
+              (document->mirrored ? copy_mirrored(tx, m, arena, &row, err)
+                                  : store_copy_document(tx, m->from, document->doc_id, err));
     for (int i = 0; i < m->n_spaces && ok; i++) {
         if (document->writers[i] && !document->broken[i] && document->state == DOCUMENT_READY)
             ok = index_writer_commit(document->writers[i], tx, err);
@@ -352,12 +401,13 @@ static bool commit(bool *queued, struct import *m, struct coming *document, stru
     return store_commit(tx, err);
 }
 
-/* Is it of this folder? One that another worker has is not: here is what makes it so. */
-static bool find_known(bool *known, struct import *m, const char *doc_id, struct error *err) {
+/* Is it of this folder? One that another worker has is not, where here is what makes it so. */
+static bool find_known(bool *known, struct import *m, const char *doc_id, bool mirrored,
+                       struct error *err) {
     struct arena *arena = arena_new(0);
     struct shared_row shared;
     bool ok = store_find_shared(&shared, known, arena, m->corpus->store, doc_id, err);
-    *known = *known && !shared.origin[0];
+    *known = ok && *known && (mirrored || !shared.origin[0]);
     arena_free(arena);
     return ok;
 }
@@ -367,9 +417,9 @@ static bool bring_document(struct import *m, struct coming *document, struct err
     bool known, queued = false;
     struct lock *stripe = corpus_stripe(corpus, document->doc_id);
     lock_take(stripe);
-    bool ok = find_known(&known, m, document->doc_id, err);
+    bool ok = find_known(&known, m, document->doc_id, document->mirrored, err);
     if (ok && !known) {
-        ok = place_files(m, document, err);
+        ok = document->mirrored || place_files(m, document, err);
         if (ok)
             fault_point("import_placed");
         ok = ok && commit(&queued, m, document, err);
@@ -426,11 +476,11 @@ static bool look(struct coming *out, bool *known, struct import *m, const char *
                  struct error *err) {
     struct arena *arena = arena_new(0);
     struct document_row row;
-    bool found = false;
-    bool ok = find_known(known, m, doc_id, err) &&
+    bool found = false, mirrored = !has_original(m, doc_id);
+    bool ok = find_known(known, m, doc_id, mirrored, err) &&
               (*known || store_find_document(&row, &found, arena, m->from, doc_id, err));
     if (ok && !*known && found) {
-        *out = (struct coming){.state = row.state};
+        *out = (struct coming){.state = row.state, .mirrored = mirrored};
         memcpy(out->doc_id, doc_id, sizeof out->doc_id);
         out->writers = mem_alloc(((size_t)m->n_spaces + 1) * sizeof(struct index_writer *));
         out->broken = mem_alloc((size_t)m->n_spaces + 1);
@@ -499,6 +549,7 @@ static void let_go(struct import *m) {
     m->folder = m->work = NULL;
     m->n_spaces = 0;
     m->n_ids = m->max_ids = 0;
+    m->n_others = 0;
 }
 
 static void work(void *arg) {
@@ -507,6 +558,9 @@ static void work(void *arg) {
     struct error err = {0};
     log_info("Importing %s", m->folder);
     bool ok = import(m, arena, &err);
+    if (ok && m->n_others > 0)
+        log_info("%" PRId64 " documents of other workers are left out: ChromaDB tells of them",
+                 m->n_others);
     if (ok)
         log_info("Import is complete: %" PRId64 " documents, %" PRId64 " of them here before",
                  m->facts.n_done, m->facts.n_known);

@@ -747,7 +747,8 @@ def test_a_restored_worker_shares_again(serve, tmp_path):
             time.sleep(0.1)
         doc_id = ids["1.txt"]
         assert server.get(f"/documents/{doc_id}/original").status == 404
-        assert export(server, tmp_path / "mirrors")["documents"] == 0
+        done = export(server, tmp_path / "mirrors")
+        assert (done["documents"], done["documents_of_others"], done["files"]) == (5, 5, 1)
         assert import_(server, tmp_path / "export")["documents_imported"] == 5
         wait_shared(server)
         assert server.get(f"/documents/{doc_id}/original").body == pages_of(1, 3)
@@ -759,12 +760,77 @@ def test_a_restored_worker_shares_again(serve, tmp_path):
         chroma.stop()
 
 
-def wait_shared(server):
+def test_documents_of_other_workers_come_too(serve, tmp_path):
+    """What `reindex --store index` brought over stays, through an export and an import, as it was;
+    a folder that shares a ChromaDB leaves it to that one."""
+    chroma = ChromaServer(tmp_path / "chroma")
+    chroma.start()
+    try:
+        first = serve(name="first", **chroma.settings)
+        theirs = fill(first, 6)
+        wait_shared(first, own=6)
+        second = serve(name="second", **chroma.settings)
+        fill(second, 2, first=6)
+        wait_shared(second, own=2)
+        wait_documents(second, 8)
+        done = command(second.env, "reindex", "--store", "index", "--quiet")
+        assert done.returncode == 0, done.stderr
+        second.stop()
+        second = serve(name="second")
+        before = answers(second, ("hybrid", "text", "lexical"))
+        assert {hit["doc_id"] for hit in before["text", QUERIES[0], True][1]} & set(theirs.values())
+        done = export(second, tmp_path / "export")
+        assert (done["documents"], done["documents_of_others"], done["documents_left_out"],
+                done["items_damaged"]) == (8, 6, 0, 0)
+        said = command(second.env, "export", str(tmp_path / "export")).stdout
+        assert "6 of the documents are other workers'" in said
+        other = serve(name="other")
+        state = import_(other, tmp_path / "export")
+        assert (state["documents_imported"], state["documents_total"],
+                state["documents_without_vectors"], state["documents_queued"]) == (8, 8, 0, 0)
+        assert state["items_with_vectors"] == done["items_with_vectors"]
+        same(before, answers(other, ("hybrid", "text", "lexical")))
+        # Again: all known. What was removed comes back.
+        assert import_(other, tmp_path / "export")["documents_known"] == 8
+        assert other.request("DELETE", f"/documents/{theirs['1.txt']}").status == 200
+        assert import_(other, tmp_path / "export")["documents_imported"] == 1
+        # And where a ChromaDB is shared, which knows that one of them was removed.
+        assert first.request("DELETE", f"/documents/{theirs['2.txt']}").status == 200
+        third = serve(name="third", **chroma.settings)
+        state = import_(third, tmp_path / "export")
+        assert (state["documents_imported"], state["documents_total"]) == (2, 2)
+        wait_documents(third, 7)
+        wait_shared(third, own=2)
+        assert third.get(f"/documents/{theirs['2.txt']}").status == 404
+        first.stop()
+        third.stop()
+        other.stop()
+        # The one that has them all alone, at the ChromaDB again.
+        other = serve(name="other", **chroma.settings)
+        wait_shared(other, own=2)
+        deadline = time.monotonic() + 60 * SLOW
+        while other.get(f"/documents/{theirs['2.txt']}").status != 404 or \
+                health(other)["store"]["documents"]["missing"]:
+            assert time.monotonic() < deadline, health(other)["store"]
+            time.sleep(0.1)
+        assert counts(other) == 7
+    finally:
+        chroma.stop()
+
+
+def wait_documents(server, n):
+    deadline = time.monotonic() + 60 * SLOW
+    while counts(server) != n:
+        assert time.monotonic() < deadline, health(server)["documents"]
+        time.sleep(0.1)
+
+
+def wait_shared(server, own=5):
     deadline = time.monotonic() + 60 * SLOW
     while True:
         store = health(server)["store"]
         if store["reachable"] and store["documents"]["waiting"] == 0 \
-                and store["documents"]["own"] == 5:
+                and store["documents"]["own"] == own:
             return
         assert time.monotonic() < deadline, store
         time.sleep(0.1)
