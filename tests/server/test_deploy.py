@@ -55,13 +55,18 @@ def settings():
 
 # ---- containers -------------------------------------------------------------------------------------
 
+def clean_environment():
+    """Without what the Compose files take from it."""
+    ours = {variable for _, variable in settings()} | {"CHROMADB_PORT", "COPYPARTY_PORT",
+                                                       "CHROMA_IMAGE", "COPYPARTY_ACCOUNT"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def composed(name, **variables):
     """The services of a Compose file, as Compose understands it."""
     yaml = pytest.importorskip("yaml", reason="no reader of YAML")
-    ours = {variable for _, variable in settings()} | {"CHROMADB_PORT", "COPYPARTY_PORT",
-                                                       "CHROMA_IMAGE", "COPYPARTY_ACCOUNT"}
-    env = {name: value for name, value in os.environ.items() if name not in ours}
-    done = run(tool("docker-compose"), "-f", DOCKER / name, "config", env={**env, **variables})
+    done = run(tool("docker-compose"), "-f", DOCKER / name, "config",
+               env={**clean_environment(), **variables})
     assert done.returncode == 0, done.stderr
     return yaml.safe_load(done.stdout)["services"]
 
@@ -118,6 +123,19 @@ def test_chromadb_and_copyparty_alone():
     assert copyparty["extra_hosts"] in (["host.docker.internal:host-gateway"],
                                         {"host.docker.internal": "host-gateway"})
     assert copyparty["volumes"] == ["/srv/uploads:/uploads:rw"]
+
+
+@pytest.mark.parametrize("place", ["README.md", "docker/{}"])
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.native-worker.yml"])
+def test_the_commands_that_are_told_work(place, name):
+    """As they are written, with nothing set: but for `config`, since there is no daemon here."""
+    tool("docker-compose")
+    text = (ROOT / place.format(name)).read_text()
+    command, = re.findall(rf"^(?:#   )?((?:\w+=\S+ )*docker-compose .*-f docker/{name}) up -d --build",
+                          text, re.M)
+    done = run("sh", "-c", f"{command} config", cwd=ROOT, env=clean_environment())
+    assert done.returncode == 0, done.stderr
+    assert "$" not in done.stdout
 
 
 def stages():
