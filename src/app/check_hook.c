@@ -1,7 +1,10 @@
-/* Does the hook work, run as Copyparty runs it: found through PATH, the event as its last argument,
- * its settings from the environment? */
+/* Does the hook work, run as Copyparty runs it: by the whole path that the Copyparty over the
+ * uploads folder was started with, else found through PATH; the event as its last argument, its
+ * settings from the environment? */
 #include "app/check.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +18,71 @@
 #define DEADLINE "5" /* seconds that the hook may take */
 
 extern char **environ;
+
+#ifdef __linux__
+#define MAX_ARGUMENTS ((size_t)1 << 20) /* bytes */
+
+/* "f,t60,j,,/usr/bin/docusearch,hook" names a program by its whole path. */
+static bool program_of(char out[PATH_MAX], const char *line) {
+    const char *name = strstr(line, ",,/"), *end = name ? strstr(name + 2, ",hook") : NULL;
+    if (!end || (end[5] && end[5] != ',') || end - (name + 2) >= PATH_MAX)
+        return false;
+    snprintf(out, PATH_MAX, "%.*s", (int)(end - (name + 2)), name + 2);
+    return access(out, X_OK) == 0;
+}
+
+/* "FOLDER::rwmd" is a volume of that folder. */
+static bool is_volume(const char *argument, const char *folder) {
+    size_t len = strcspn(argument, ":");
+    char real[PATH_MAX], *path = mem_printf("%.*s", (int)len, argument);
+    bool same = argument[0] == '/' && argument[len] == ':' && realpath(path, real) &&
+                strcmp(real, folder) == 0;
+    mem_free(path);
+    return same;
+}
+
+/* The hook's program in a process's arguments, which lie one after another, if one of them is a
+ * volume of the folder. */
+static bool look_into(char out[PATH_MAX], const char *arguments, size_t len, const char *folder) {
+    bool named = false, volume = false;
+    for (size_t at = 0; at < len; at += strlen(arguments + at) + 1) {
+        named = named || program_of(out, arguments + at);
+        volume = volume || is_volume(arguments + at, folder);
+    }
+    return named && volume;
+}
+
+/* The Copyparty that this user runs over the uploads folder. */
+static bool find_started(char out[PATH_MAX], const char *uploads_dir) {
+    char folder[PATH_MAX];
+    bool found = false;
+    DIR *proc = realpath(uploads_dir, folder) ? opendir("/proc") : NULL;
+    for (struct dirent *entry = proc ? readdir(proc) : NULL; entry && !found;
+         entry = readdir(proc)) {
+        struct stat st;
+        struct error ignored;
+        char *arguments = NULL;
+        size_t len = 0;
+        if (!isdigit((unsigned char)entry->d_name[0]) ||
+            fstatat(dirfd(proc), entry->d_name, &st, 0) != 0 || st.st_uid != geteuid())
+            continue;
+        char *path = mem_printf("/proc/%s/cmdline", entry->d_name);
+        if (file_read(&arguments, &len, path, MAX_ARGUMENTS, &ignored))
+            found = look_into(out, arguments, len, folder);
+        mem_free(arguments);
+        mem_free(path);
+    }
+    if (proc)
+        closedir(proc);
+    return found;
+}
+#else
+static bool find_started(char out[PATH_MAX], const char *uploads_dir) {
+    (void)out;
+    (void)uploads_dir;
+    return false;
+}
+#endif
 
 /* The program that a hook line's `docusearch` is; false: none. */
 static bool find_program(char out[PATH_MAX]) {
@@ -108,7 +176,8 @@ static int run_hook(char said[256], const char *program, const char *event, char
 
 void check_hook(struct checking *c) {
     char program[PATH_MAX], said[256];
-    if (!find_program(program)) {
+    bool started = find_started(program, c->settings->uploads_dir);
+    if (!started && !find_program(program)) {
         check_finding(c, VERDICT_NOTE, "hook", "docusearch is not on the PATH",
                       "for Copyparty: put it there, or write its whole path into the hook lines; "
                       "else a hook is passed over without a word");
@@ -121,7 +190,8 @@ void check_hook(struct checking *c) {
                                           : "{\"ap\":\"/.hist/check\",\"src\":\"xau.check\"}";
     int status = run_hook(said, program, event, environment(arena, c));
     if (status == 0 && !*said)
-        check_say(c, VERDICT_OK, "hook", "", "%s%s", program,
+        check_say(c, VERDICT_OK, "hook", "", "%s%s%s", program,
+                  started ? ", of the running Copyparty" : "",
                   c->session.client ? ", reaches the server" : "");
     else
         check_say(c, VERDICT_WRONG, "hook",

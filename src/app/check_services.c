@@ -166,6 +166,13 @@ static char *escaped(struct arena *arena, const char *text) {
     return copy;
 }
 
+static const char other_model[] =
+    "set MODEL_NAME or TEXT_MODEL to the model that the other workers use, or change over to this "
+    "one with `docusearch reindex --model NAME`";
+static const char foreign[] =
+    "it was made by another program, such as the Python worker: it is searched where it stands, "
+    "and nothing is written into it; VISUAL_COLLECTION and TEXT_COLLECTION name others";
+
 static void judge_collection(struct checking *c, const char *what, const char *kind,
                              const char *name, const json_t *collection) {
     struct arena *arena = arena_new(0);
@@ -174,16 +181,10 @@ static void judge_collection(struct checking *c, const char *what, const char *k
     const char *wanted = wanted_space(&whole, arena, c, kind);
     bool fits = whole ? strcmp(space, wanted) == 0 : strncmp(space, wanted, strlen(wanted)) == 0;
     if (!*space)
-        check_say(c, VERDICT_NOTE, what,
-                  "it was made by another program, such as the Python worker: it is searched where "
-                  "it stands, and nothing is written into it; VISUAL_COLLECTION and "
-                  "TEXT_COLLECTION name others",
-                  "%s: not made by docusearch", name);
+        check_say(c, VERDICT_NOTE, what, foreign, "%s: not made by docusearch", name);
     else if (*wanted && !fits)
-        check_say(c, VERDICT_WRONG, what,
-                  "set MODEL_NAME or TEXT_MODEL to the model that the other workers use, or change "
-                  "over to this one with `docusearch reindex --model NAME`",
-                  "%s holds vectors of another model: %s", name, space);
+        check_say(c, VERDICT_WRONG, what, other_model, "%s holds vectors of another model: %s",
+                  name, space);
     else
         check_say(c, VERDICT_OK, what, "", "%s: %s", name, space);
     arena_free(arena);
@@ -220,14 +221,16 @@ static void check_collection(struct checking *c, struct asking *a, const char *k
     arena_free(arena);
 }
 
+static const char start_it[] =
+    "start it (`chroma run --path FOLDER --port PORT`, or `docker compose up -d chromadb`), or "
+    "correct CHROMA_HOST and CHROMA_PORT, which are those that this program sees, not those "
+    "inside a container; meanwhile uploads are taken and wait, and searches by vectors answer 503";
+
 static void not_there(struct checking *c, const struct asking *a, const char *why) {
     bool ours = a->settings->chroma_port == a->settings->worker_port;
     check_say(c, VERDICT_WRONG, "chromadb",
               ours ? "CHROMA_PORT and WORKER_PORT are the same: one of the two goes elsewhere"
-                   : "start it (`chroma run --path FOLDER --port PORT`, or `docker compose up -d "
-                     "chromadb`), or correct CHROMA_HOST and CHROMA_PORT, which are those that "
-                     "this program sees, not those inside a container; meanwhile uploads are taken "
-                     "and wait, and searches by vectors answer 503",
+                   : start_it,
               strstr(why, a->url) ? "%.0s%s" : "%s: %s", a->url, why);
 }
 
@@ -260,10 +263,49 @@ static void judge_server(struct checking *c, struct asking *a) {
     http_reply_fini(&reply);
 }
 
+/* As the running server has it, whose settings may be others than those that this command sees. */
+static void tell_store(struct checking *c, const json_t *store) {
+    const struct settings *settings = c->settings;
+    const char *url = json_text(store, "url"), *reason = json_text(store, "reason");
+    size_t i;
+    json_t *collection;
+    if (strcmp(json_text(store, "kind"), "chroma") != 0) {
+        bool here = settings->chroma_host && *settings->chroma_host;
+        check_finding(c, here ? VERDICT_NOTE : VERDICT_OK, "chromadb",
+                      "not used by the running server: CHROMA_HOST was not set when it was started",
+                      here ? "CHROMA_HOST is set here: start the server again with it, or leave it "
+                             "away here"
+                           : "");
+        return;
+    }
+    if (!json_is_true(json_object_get(store, "reachable"))) {
+        check_say(c, VERDICT_WRONG, "chromadb", start_it, "%s, of the running server: %s", url,
+                  reason);
+        return;
+    }
+    check_say(c, *reason ? VERDICT_WRONG : VERDICT_OK, "chromadb", *reason ? other_model : "",
+              "%s, used by the running server%s%s", url, *reason ? ": " : "", reason);
+    if (*json_text(store, "note"))
+        check_finding(c, VERDICT_NOTE, "chromadb", json_text(store, "note"), "");
+    json_array_foreach(json_object_get(store, "collections"), i, collection) {
+        const char *space = json_text(collection, "space");
+        if (json_is_true(json_object_get(collection, "foreign")))
+            check_say(c, VERDICT_NOTE, "collection", foreign, "%s: not made by docusearch",
+                      json_text(collection, "name"));
+        else if (*space)
+            check_say(c, VERDICT_OK, "collection", "", "%s: %s", json_text(collection, "name"),
+                      space);
+    }
+}
+
 void check_chroma(struct checking *c) {
     const struct settings *settings = c->settings;
     struct asking a = {.settings = settings};
     struct error err;
+    if (c->session.client && json_object_get(c->health, "store")) {
+        tell_store(c, json_object_get(c->health, "store"));
+        return;
+    }
     if (!settings->chroma_host || !*settings->chroma_host) {
         check_finding(c, VERDICT_OK, "chromadb", "not used: CHROMA_HOST is not set", "");
         return;

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from chroma_server import ChromaServer
+from copyparty_server import CopypartyServer
 from programs import free_port
 from running import PROGRAM, SLOW, environment
 from test_embedding_pipeline import drained, models, pages_of, serve
@@ -149,6 +150,65 @@ def test_what_chroma_holds(tmp_path, chroma, models):
     assert ours["verdict"] == "ok" and "ours" in ours["fact"]
     found = check(tmp_path / "data", CHROMA_TENANT="no one", **settings)
     assert verdict(found, "text collection") in ("note", "wrong")
+
+
+def test_what_the_running_server_uses_is_told(tmp_path, chroma, serve, models):
+    """Its settings are those that count, as after start-all.sh, which gives the server CHROMA_HOST."""
+    server = serve(**chroma.settings)
+    server.upload(pages_of(1, 2), "a.txt")
+    drained(server)
+    found = check(server.data_dir, TEXT_MODEL=str(models["sentence"]))
+    assert only(found, "chromadb")["verdict"] == "ok"
+    assert only(found, "chromadb")["fact"] == f"{chroma.url}, used by the running server"
+    collections = {f["fact"].split(": ")[0]: f for f in found["collection"]}
+    assert collections["text_collection"]["verdict"] == "ok"
+    assert str(models["sentence"].name) in collections["text_collection"]["fact"]
+    chroma.stop()
+    deadline = time.monotonic() + 60 * SLOW
+    while verdict(found, "chromadb") == "ok":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+        found = check(server.data_dir)
+    lost = only(found, "chromadb")
+    assert lost["verdict"] == "wrong" and f"{chroma.url}, of the running server: " in lost["fact"]
+    assert "503" in lost["advice"]
+    server.stop()
+    assert only(check(server.data_dir), "chromadb")["fact"] == "not used: CHROMA_HOST is not set"
+    server = serve()
+    unused = only(check(server.data_dir), "chromadb")
+    assert unused["verdict"] == "ok" and "not used by the running server" in unused["fact"]
+    unused = only(check(server.data_dir, **chroma.settings), "chromadb")
+    assert unused["verdict"] == "note" and "start the server again" in unused["advice"]
+
+
+# ---- the hook -----------------------------------------------------------------------------------
+
+
+def test_a_hook_that_copyparty_knows_by_its_whole_path(tmp_path, start):
+    """As start-all.sh starts it: nobody's PATH needs to have the program."""
+    server = start(MODEL_NAME="none", TEXT_MODEL="none")
+    uploads = server.data_dir / "uploads"
+    path = "/usr/bin:/bin"
+    assert not shutil.which("docusearch", path=path)
+    missing = only(check(server.data_dir, PATH=path), "hook")
+    assert missing["verdict"] == "note" and "not on the PATH" in missing["fact"]
+    hook = ["--xau", f"f,t60,j,,{PROGRAM},hook"]
+    other = CopypartyServer(tmp_path / "other", *hook)
+    copyparty = CopypartyServer(tmp_path / "copyparty", *hook, "--xad", "f,t60,j,,false,hook",
+                                files=uploads)
+    other.start()
+    try:
+        assert verdict(check(server.data_dir, PATH=path), "hook") == "note"  # another folder's
+        copyparty.start()
+        try:
+            seen = only(check(server.data_dir, PATH=path), "hook")
+            assert seen["verdict"] == "ok", seen
+            assert seen["fact"] == f"{PROGRAM}, of the running Copyparty, reaches the server"
+        finally:
+            copyparty.stop()
+        assert verdict(check(server.data_dir, PATH=path), "hook") == "note"
+    finally:
+        other.stop()
 
 
 # ---- the port -----------------------------------------------------------------------------------
