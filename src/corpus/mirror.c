@@ -4,6 +4,7 @@
  * Invariants:
  *  1. A document is taken in only when all its rows are there.
  *  2. A removal takes out what is of its generation or an older one, and nothing that came later.
+ *  3. An own document stands before another worker's, unless nothing came of it here.
  */
 #include "corpus/shared.h"
 
@@ -14,7 +15,25 @@ struct known {
     struct document_row document;
     struct shared_row shared;
     bool found;
+    bool idle;    /* own: it failed or was cancelled, and nothing is to come of it */
+    bool running; /* own, and likewise but for a job that runs */
 };
+
+/* What became of an own document? */
+static bool judge(struct known *known, struct arena *arena, struct corpus *corpus,
+                  struct error *err) {
+    struct job_row job;
+    bool found, ready = known->document.state == DOCUMENT_READY;
+    if (ready && known->shared.epoch != SHARED_HELD)
+        return true;
+    if (!store_find_document_job(&job, &found, arena, corpus->store, known->document.doc_id, err))
+        return false;
+    bool cancelled = found && job.state == JOB_CANCELLED;
+    bool live = found && (job.state == JOB_QUEUED || job.state == JOB_PROCESSING);
+    known->idle = ready ? cancelled : !live;
+    known->running = found && job.state == JOB_PROCESSING;
+    return true;
+}
 
 static bool look(struct known *out, struct arena *arena, struct corpus *corpus, const char *doc_id,
                  struct error *err) {
@@ -24,7 +43,7 @@ static bool look(struct known *out, struct arena *arena, struct corpus *corpus, 
         !store_find_shared(&out->shared, &shared, arena, corpus->store, doc_id, err))
         return false;
     out->found = out->found && shared;
-    return true;
+    return !out->found || *out->shared.origin || judge(out, arena, corpus, err);
 }
 
 static bool same_text(const char *a, const char *b) {
@@ -59,6 +78,13 @@ static bool was_removed_here(bool *out, struct corpus *corpus, const struct chro
     return true;
 }
 
+/* Of a document that is another worker's now. */
+static void drop_files(struct corpus *corpus, const char *doc_id) {
+    struct error err;
+    if (!store_drop_files(corpus->store, doc_id, &err))
+        log_warn("files of %s stay behind: %s", doc_id, err.text);
+}
+
 static bool put(struct arena *arena, struct corpus *corpus, const struct chroma_record *record,
                 int64_t epoch, struct error *err) {
     const char *doc_id = record->document.doc_id;
@@ -68,6 +94,7 @@ static bool put(struct arena *arena, struct corpus *corpus, const struct chroma_
                                 .generation = record->generation,
                                 .epoch = epoch,
                                 .revision = record->revision};
+    struct known known;
     bool own = false;
     int n;
     memcpy(shared.doc_id, doc_id, sizeof shared.doc_id);
@@ -75,14 +102,16 @@ static bool put(struct arena *arena, struct corpus *corpus, const struct chroma_
         return false;
     struct lock *stripe = corpus_stripe(corpus, doc_id);
     lock_take(stripe);
-    bool ok = store_begin(&tx, corpus->store, err);
-    if (ok &&
+    bool ok = look(&known, arena, corpus, doc_id, err) && store_begin(&tx, corpus->store, err);
+    if (ok && (!known.idle || store_give_up(tx, doc_id, record->worker, err)) &&
         store_put_mirrored(tx, &own, &record->document, &shared, record->pages, chunks, n, err)) {
         ok = store_commit(tx, err);
     } else if (ok) {
         store_rollback(tx);
         ok = false;
     }
+    if (ok && known.idle)
+        drop_files(corpus, doc_id);
     lock_drop(stripe);
     if (ok && !own) {
         log_info("Found document: %s (%d pages), put by %s", record->document.filename,
@@ -108,7 +137,10 @@ bool corpus_mirror(bool *whole, struct corpus *corpus, const struct chroma_recor
                                      err);
     } else if (ok && known.found && *known.shared.origin && is_current(&known, record)) {
         ok = known.shared.epoch == epoch || renew(whole, corpus, record, epoch, err);
-    } else if (ok && !(known.found && !*known.shared.origin)) {
+    } else if (ok && known.running) {
+        *whole = false; /* what comes of it is to be seen first */
+    } else if (ok && (!known.found || *known.shared.origin ||
+                      (known.idle && strcmp(record->worker, corpus->shared->worker) != 0))) {
         ok = was_removed_here(&gone, corpus, record, err);
         if (ok && !gone)
             ok = chroma_is_whole(whole, corpus->shared->chroma, record, err) &&

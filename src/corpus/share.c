@@ -221,6 +221,18 @@ bool corpus_share_hold(struct corpus *corpus, struct store_tx *tx, const char *d
     return ok && (known || store_set_shared(tx, doc_id, 0, SHARED_HELD, "", err));
 }
 
+bool corpus_share_is_held(bool *out, struct corpus *corpus, const char *doc_id, struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct shared_row shared;
+    bool found = false;
+    *out = false;
+    bool ok = !corpus->shared ||
+              store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
+    *out = ok && found && shared.epoch == SHARED_HELD;
+    arena_free(arena);
+    return ok;
+}
+
 bool corpus_share_is_left(bool *out, struct corpus *corpus, const struct job_row *job,
                           struct error *err) {
     struct arena *arena = arena_new(0);

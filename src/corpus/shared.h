@@ -7,7 +7,6 @@
 #include "corpus/sharing.h"
 #include "store/shared.h"
 
-#define SHARED_HELD (-1) /* epoch of a reading that is not to be found before it is shared */
 #define SHARED_DOWN "backend_unavailable"
 #define SHARED_PENDING 256 /* documents of others that are not whole yet, at most */
 
@@ -73,6 +72,8 @@ bool corpus_share_seen(struct corpus *corpus, const char *doc_id, int64_t genera
  * unless it was so before. */
 bool corpus_share_hold(struct corpus *corpus, struct store_tx *tx, const char *doc_id,
                        struct error *err);
+/* Is it read, and held until it is shared? */
+bool corpus_share_is_held(bool *out, struct corpus *corpus, const char *doc_id, struct error *err);
 /* Was the document read, and held, by this job before? Then it needs but sharing. */
 bool corpus_share_is_left(bool *out, struct corpus *corpus, const struct job_row *job,
                           struct error *err);

@@ -1,5 +1,5 @@
 /* Bytes in: streamed to tmp/ and hashed, kept under their id, their job committed. */
-#include "corpus/internal.h"
+#include "corpus/shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -153,8 +153,19 @@ static bool live_job(int64_t *job_id, bool *live, struct corpus *corpus, const c
     return true;
 }
 
+/* Is there nothing to be done for a READY document without a live job? One that was read before a
+ * model was there lacks vectors; one whose job was cancelled before it was shared is not shown. */
+static bool is_done(bool *out, struct corpus *corpus, const char *doc_id, struct error *err) {
+    bool lacks = true, held = true;
+    if (!corpus_lacks_vectors(&lacks, corpus, doc_id, err) ||
+        (!lacks && !corpus_share_is_held(&held, corpus, doc_id, err)))
+        return false;
+    *out = !lacks && !held;
+    return true;
+}
+
 /* Rows and job, in one transaction. A document that is here, or on its way, is left as it is; one
- * that failed, or was read before a model was there, is queued again. */
+ * that failed, or is_done tells is not, is queued again. */
 static bool commit_document(struct added *out, struct corpus *corpus,
                             const struct document_row *row, struct arena *arena,
                             struct error *err) {
@@ -171,10 +182,11 @@ static bool commit_document(struct added *out, struct corpus *corpus,
         if (!store_find_document(&old, &found, arena, corpus->store, row->doc_id, err) ||
             !live_job(&out->job_id, &live, corpus, row->doc_id, arena, err))
             goto fail;
-        bool ready = found && old.state == DOCUMENT_READY, lacks = false;
-        if (ready && !live && !corpus_lacks_vectors(&lacks, corpus, row->doc_id, err))
+        bool done = live;
+        if (!live && found && old.state == DOCUMENT_READY &&
+            !is_done(&done, corpus, row->doc_id, err))
             goto fail;
-        if (live || (ready && !lacks))
+        if (done)
             out->status = ADDED_KNOWN;
     }
     if (out->status == ADDED_QUEUED &&

@@ -112,6 +112,18 @@ bool store_put_mirrored(struct store_tx *tx, bool *own, const struct document_ro
                    *own || put_mirrored(conn, doc_no, row, shared, pages, chunks, n_chunks, err));
 }
 
+bool store_give_up(struct store_tx *tx, const char *doc_id, const char *origin, struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    int64_t doc_no;
+    if (!conn || !document_find_no(&doc_no, conn, doc_id, err))
+        return tx_done(tx, false);
+    if (doc_no == 0)
+        return document_missing(doc_id, err);
+    return tx_done(tx, conn_run(conn, err, "DELETE FROM sources WHERE doc_no = ?", "i", doc_no) &&
+                           conn_run(conn, err, "UPDATE documents SET origin = ? WHERE doc_no = ?",
+                                    "ti", origin, doc_no));
+}
+
 /* A range of the index for each epoch that documents have, which are few; of each as many as may be
  * asked for. */
 #define EPOCHS                                                                                     \
@@ -171,6 +183,14 @@ bool store_count_shared(struct shared_counts *out, struct store *store, int64_t 
         out->never_shared = sqlite3_column_int64(stmt, 2);
     }
     conn_finish(stmt);
+    ok = ok && conn_number(&out->cancelled, 0, conn, err,
+                           "SELECT count(*) FROM documents o INDEXED BY documents_own"
+                           " WHERE o.state = 1 AND o.origin = '' AND o.shared_epoch = ?"
+                           " AND (SELECT j.state FROM jobs j WHERE j.doc_id = o.doc_id"
+                           "  ORDER BY j.job_id DESC LIMIT 1) = ?",
+                           "ii", (int64_t)SHARED_HELD, (int64_t)JOB_CANCELLED);
+    out->unshared -= out->cancelled;
+    out->never_shared -= out->cancelled;
     ok = ok &&
          conn_number(&out->mirrored, 0, conn, err,
                      "SELECT count(*) FROM documents WHERE origin <> ''", "") &&

@@ -14,6 +14,7 @@
 
 #include "store/store.h"
 
+#define SHARED_HELD (-1) /* epoch of a reading that is not to be found before it is shared */
 struct shared_row {
     char doc_id[SHA256_HEX + 1];
     const char *origin;   /* "": own */
@@ -35,6 +36,9 @@ bool store_set_shared(struct store_tx *tx, const char *doc_id, int64_t generatio
 bool store_put_mirrored(struct store_tx *tx, bool *own, const struct document_row *row,
                         const struct shared_row *shared, const struct page_row *pages,
                         const struct chunk_row *chunks, int n_chunks, struct error *err);
+/* The own document's sources go, and it is this worker's from now on; before store_put_mirrored, in
+ * the same transaction. Its files are the caller's to drop, after the commit. */
+bool store_give_up(struct store_tx *tx, const char *doc_id, const char *origin, struct error *err);
 /* store_put_document on a mirrored id makes it this folder's, as new (*existed false): WAITING to
  * be read, its passages and vectors gone, name and all else the row's; of what the shared store has
  * of it the generation stays. */
@@ -46,7 +50,8 @@ bool store_list_unshared(struct shared_row **out, int *n, int64_t *last, struct 
                          struct error *err);
 struct shared_counts {
     int64_t own, mirrored;    /* READY documents */
-    int64_t unshared;         /* own ones not in the shared store of the epoch */
+    int64_t unshared;         /* own ones not in the shared store of the epoch, less: */
+    int64_t cancelled;        /* held ones whose newest job was cancelled: nothing comes of them */
     int64_t never_shared;     /* of those: never in any */
     int64_t removals, untold; /* rows of removals; of which not told yet */
     int64_t unseen;           /* mirrored ones that the store of the epoch was not seen to have */
