@@ -6,7 +6,7 @@ import { announce, el, icon, iconButton } from './dom.js';
 import { picture } from './picture.js';
 import { documentPath, documentsPath, go, replace } from './route.js';
 import { corpusChanged, corpusVersion } from './state.js';
-import { bytes, count, day, number, partly, reason, SUPERSEDED } from './words.js';
+import { bytes, count, day, number, partly, reason } from './words.js';
 
 const PER_PAGE = 50;
 const TYPE_PAUSE_MS = 250;
@@ -135,7 +135,6 @@ function trouble(row) {
   if (row.warning) {
     return el('p', { class: 'row-trouble' }, icon('alert'), partly(row.warning));
   }
-  if (row.superseded) return el('p', { class: 'row-trouble waits' }, SUPERSEDED);
   return !isReady(row) ? el('p', { class: 'row-trouble waits' }, icon('wait'), 'Being read')
     : null;
 }

@@ -10,7 +10,7 @@ import {
 } from './sheet.js';
 import { corpusVersion } from './state.js';
 import { hasWhy, hideWhy, showWhy, toggleWhy, whyIsShown } from './why.js';
-import { count, partly, reason, SUPERSEDED } from './words.js';
+import { count, partly, reason } from './words.js';
 
 const MOST_HITS = 100;
 const BEST_WITHOUT_WORDS = 5; // every page is near a question somehow: only the nearest are shown
@@ -149,7 +149,6 @@ function trouble(info) {
       `Not searchable. ${reason(info.error?.code, info.error?.message)}`);
   }
   if (!isReady(info)) return el('p', { class: 'notice' }, 'It is still being read.');
-  if (info.superseded) return el('p', { class: 'notice' }, SUPERSEDED);
   return info.warning ? el('p', { class: 'notice' }, partly(info.warning)) : null;
 }
 

@@ -37,9 +37,6 @@ export function day(timestamp) {
   return date.toLocaleDateString('en-GB', { day: 'numeric', month: 'short', year });
 }
 
-// Of a document of the Python worker whose file was read anew.
-export const SUPERSEDED = 'Its file was read anew here: searches show that reading.';
-
 const REASONS = {
   password_required: 'It is protected by a password.',
   corrupt: 'The file is damaged and could not be read.',

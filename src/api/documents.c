@@ -80,7 +80,6 @@ static json_t *document_json(const struct document_row *row, const struct standi
     json_object_set_new(out, "job_id", job ? json_integer(job->job_id) : json_null());
     const char *worker = standing->sharing.worker; /* NULL: it was not found out */
     json_object_set_new(out, "worker", worker && *worker ? json_text_of(worker) : json_null());
-    json_object_set_new(out, "superseded", json_boolean(standing->sharing.retaken));
     return out;
 }
 

@@ -52,7 +52,8 @@ void handle_delete(struct call *call) {
     }
     struct removed removed;
     struct error err = {0};
-    bool ok = corpus_remove_path(&removed, call->api->corpus, path, &err);
+    const char *moved_to = json_string_value(json_object_get(body, "moved_to"));
+    bool ok = corpus_remove_path(&removed, call->api->corpus, path, moved_to, &err);
     const char *name = arena_strdup(call->arena, filename);
     json_decref(body);
     if (!ok) {

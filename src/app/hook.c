@@ -30,7 +30,7 @@
 struct hook {
     const struct settings *settings;
     struct arena *arena;
-    struct hook_map map;
+    struct path_map map;
     struct http_client *client;
     char *url;
     int64_t deadline_ms; /* monotonic */
@@ -56,7 +56,7 @@ static void fail(struct hook *h, const char *path, const char *why) {
 
 /* By the path told, or, where this machine has it under another, by the server's. */
 static bool look(struct stat *st, struct hook *h, const char *path) {
-    return stat(path, st) == 0 || stat(hook_map_path(h->arena, &h->map, path), st) == 0;
+    return stat(path, st) == 0 || stat(path_map_apply(h->arena, &h->map, path), st) == 0;
 }
 
 static bool is_there(struct hook *h, const char *path) {
@@ -141,7 +141,8 @@ static bool is_settled(struct hook *h, const char *path, int status, const char 
            (status == 404 && !is_there(h, path));
 }
 
-static void send_path(struct hook *h, const char *target, const char *path) {
+/* moved_to: where the file lies now; NULL: nothing is known of that. */
+static void send_path(struct hook *h, const char *target, const char *path, const char *moved_to) {
     char why[256], code[32];
     int status;
     if (hook_ignores(path))
@@ -150,8 +151,10 @@ static void send_path(struct hook *h, const char *target, const char *path) {
         fail(h, path, "the deadline passed before it was told: left to the server");
         return;
     }
-    const char *real = hook_map_path(h->arena, &h->map, path);
-    json_t *body = json_pack("{s:s, s:s}", "file_path", real, "filename", path_name(path));
+    const char *real = path_map_apply(h->arena, &h->map, path);
+    const char *real_to = moved_to ? path_map_apply(h->arena, &h->map, moved_to) : NULL;
+    json_t *body = json_pack("{s:s, s:s, s:s*}", "file_path", real, "filename", path_name(path),
+                             "moved_to", real_to);
     if (!body) {
         fail(h, path, "its name is no UTF-8: left to the server, which looks through UPLOADS_DIR");
         return;
@@ -216,7 +219,7 @@ static void walk(struct found *f, struct hook *h, const char *folder, const char
 static struct found files_below(struct hook *h, const char *path) {
     struct found f = {0};
     struct stat st;
-    const char *real = stat(path, &st) == 0 ? path : hook_map_path(h->arena, &h->map, path);
+    const char *real = stat(path, &st) == 0 ? path : path_map_apply(h->arena, &h->map, path);
     if (stat(real, &st) == 0 && S_ISDIR(st.st_mode))
         walk(&f, h, real, "", 0);
     if (f.more)
@@ -231,12 +234,12 @@ static bool is_folder(struct hook *h, const char *path) {
 
 static void process(struct hook *h, const char *path) {
     if (!is_folder(h, path)) {
-        send_path(h, "/process", path);
+        send_path(h, "/process", path, NULL);
         return;
     }
     struct found f = files_below(h, path);
     for (size_t i = 0; i < f.n; i++)
-        send_path(h, "/process", path_join(h->arena, path, f.paths[i]));
+        send_path(h, "/process", path_join(h->arena, path, f.paths[i]), NULL);
 }
 
 /* The new first, so that a document which has both never goes; then the old. */
@@ -245,11 +248,11 @@ static void move(struct hook *h, const char *from, const char *to) {
     bool folder = is_folder(h, to);
     process(h, to);
     if (!folder && !is_there(h, from))
-        send_path(h, "/delete", from);
+        send_path(h, "/delete", from, to);
     for (size_t i = 0; i < f.n; i++) {
         const char *old = path_join(h->arena, from, f.paths[i]);
         if (!is_there(h, old))
-            send_path(h, "/delete", old);
+            send_path(h, "/delete", old, path_join(h->arena, to, f.paths[i]));
     }
 }
 
@@ -269,7 +272,7 @@ static void after_move(struct hook *h, const struct hook_event *event) {
     if (event->other)
         move(h, event->path, event->other);
     else
-        send_path(h, "/delete", event->path);
+        send_path(h, "/delete", event->path, NULL);
 }
 
 /* Without the flag f Copyparty moves only when the hook has ended, and waits for whoever holds its
@@ -327,7 +330,7 @@ static void act(bool *parent, struct hook *h, const struct hook_event *event) {
         if (came_after(h, event->path, since))
             process(h, event->path);
         else
-            send_path(h, "/delete", event->path);
+            send_path(h, "/delete", event->path, NULL);
         break;
     case HOOK_MOVED:
         if (event->other)
@@ -342,7 +345,7 @@ static void act(bool *parent, struct hook *h, const struct hook_event *event) {
         if (is_there(h, event->path))
             process(h, event->path);
         else
-            send_path(h, "/delete", event->path);
+            send_path(h, "/delete", event->path, NULL);
         break;
     case HOOK_CHECK:
         check(h);
@@ -388,16 +391,6 @@ static int deliver(struct hook *h, const struct hook_events *events) {
 
 /* ---- the command ---------------------------------------------------------------------------- */
 
-static bool add_pairs(struct hook *h, const char *pairs, struct error *err) {
-    while (*pairs) {
-        size_t n = strcspn(pairs, ",");
-        if (n > 0 && !hook_map_add(&h->map, h->arena, pairs, n, err))
-            return false;
-        pairs += n + (pairs[n] == ',');
-    }
-    return true;
-}
-
 /* Takes every --map out; one given later counts. */
 static bool take_maps(struct hook *h, int *argc, char **argv, struct error *err) {
     int kept = 0;
@@ -409,7 +402,7 @@ static bool take_maps(struct hook *h, int *argc, char **argv, struct error *err)
         else if (i > 0 && strcmp(argv[i], "--map") == 0)
             pair = i + 1 < *argc ? argv[++i] : "";
         if (pair)
-            ok = ok && hook_map_add(&h->map, h->arena, pair, strlen(pair), err);
+            ok = ok && path_map_add(&h->map, h->arena, pair, strlen(pair), err);
         else
             argv[kept++] = argv[i];
     }
@@ -447,7 +440,8 @@ int command_hook(const struct command *self, int argc, char **argv, struct setti
         goto end;
     }
     h.deadline_ms = time_mono_ms() + seconds * 1000;
-    if (!add_pairs(&h, settings->hook_path_map, &err) || !take_maps(&h, &argc, argv, &err)) {
+    if (!path_map_read(&h.map, h.arena, settings->hook_path_map, &err) ||
+        !take_maps(&h, &argc, argv, &err)) {
         usage_error(self, "%s", err.text);
         goto end;
     }

@@ -2,7 +2,7 @@
 #ifndef DOCUSEARCH_APP_HOOK_H
 #define DOCUSEARCH_APP_HOOK_H
 
-#include "base/base.h"
+#include "base/path_map.h"
 
 #define HOOK_MAX_PAYLOAD ((size_t)64 << 20)
 
@@ -27,19 +27,6 @@ struct hook_events {
 /* One event or a list, as JSON; or paths, one a line. Events and strings are the arena's. */
 bool hook_read(struct hook_events *out, struct arena *arena, const char *text, size_t len,
                struct error *err);
-
-/* Pairs of folders, whole names of a path: the longest FROM that path lies in gives way to its TO.
- */
-struct hook_map {
-    struct {
-        const char *from, *to;
-    } pairs[64];
-    int n;
-};
-/* "FROM=TO", both beginning with '/'. A FROM that is there already gets this TO. */
-bool hook_map_add(struct hook_map *map, struct arena *arena, const char *pair, size_t len,
-                  struct error *err);
-const char *hook_map_path(struct arena *arena, const struct hook_map *map, const char *path);
 
 /* Is it Copyparty's own, a half of an upload or its folder .hist? */
 bool hook_ignores(const char *path);

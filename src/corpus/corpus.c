@@ -4,7 +4,7 @@
  *  1. A document's row is written only after its original is synced under its id.
  *  2. Files of an id change together with its rows only under the id's stripe. */
 #include "corpus/explain.h"
-#include "corpus/older.h"
+#include "corpus/shared.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -151,15 +151,8 @@ static bool check_formats(const struct settings *settings, struct error *err) {
 }
 
 bool corpus_takes_name(const struct corpus *corpus, const char *filename) {
-    const char *dot = strrchr(path_name(filename), '.');
-    if (!dot || !dot[1])
-        return false;
-    for (int format = FORMAT_UNKNOWN + 1; format < FORMAT_N; format++) {
-        const struct read_format_info *info = read_format_lookup((enum read_format)format);
-        if (list_has(info->extensions, dot + 1))
-            return corpus_allows(corpus, info->format);
-    }
-    return false;
+    enum read_format format = read_format_of_name(path_name(filename));
+    return format != FORMAT_UNKNOWN && corpus_allows(corpus, format);
 }
 
 static bool open_index(struct corpus *corpus, struct error *err) {
@@ -218,7 +211,6 @@ bool corpus_sharing(struct sharing_facts *out, struct arena *arena, struct corpu
     if (found) {
         out->worker = shared.origin;
         out->waiting = corpus->shared && shared.epoch == SHARED_HELD;
-        return corpus_older_is_retaken(&out->retaken, corpus, &shared, err);
     }
     return true;
 }

@@ -80,9 +80,10 @@ struct removed {
 bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_id,
                    struct error *err);
 /* By the content of the file at path when that lies under an ingest root and its content is ours,
- * else by the path it came from. */
+ * else by the path it came from. moved_to: the file lies there now (NULL: nowhere), so a document
+ * of the Python worker goes on under that path (out->kept). */
 bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *path,
-                        struct error *err);
+                        const char *moved_to, struct error *err);
 
 /* What happens to documents beside their jobs. */
 enum document_change {

@@ -8,15 +8,13 @@
 
 #define OLDER_ORIGIN "python-worker" /* of such documents here, and of those brought over */
 
-/* Takes in what is not here yet: rows and passages, which searches then find where they stand. The
- * thread's. */
+/* Takes in what is not here yet: rows and passages, which searches then find where they stand; and
+ * lets go what is not there any more. One whose file was read anew, by this worker or another,
+ * under the path that it has here, is no document here: searches find the new reading, and who
+ * removes that removes both. The thread's. */
 bool corpus_older_look(struct shared *shared, struct error *err);
-/* Was the file read anew here, under the path that this document of theirs has? Then this worker
- * finds that reading alone; who removes the path removes both. */
-bool corpus_older_is_retaken(bool *out, struct corpus *corpus, const struct shared_row *shared,
-                             struct error *err);
-/* Removes what they have of the path. */
-bool corpus_older_remove(struct corpus *corpus, const char *path, struct error *err);
+/* The same at once, for a document that has just come from path ("": from none). */
+bool corpus_older_supersede(struct corpus *corpus, const char *path, struct error *err);
 /* As corpus_shared_search, of those alone. Nothing where the model in use is not of their vectors'
  * dimension; *n_unasked counts the documents that it then passes over. */
 bool corpus_older_search(struct index_hit **out, int *n, int64_t *n_unasked, struct arena *arena,

@@ -91,7 +91,7 @@ bool corpus_remove(struct removed *out, struct corpus *corpus, const char *doc_i
 bool corpus_drop_source(struct removed *out, struct corpus *corpus, const char *doc_id,
                         const char *path, struct error *err) {
     const struct reason reason = {.source = path};
-    return corpus_older_remove(corpus, path, err) && take_out(out, corpus, doc_id, &reason, err);
+    return take_out(out, corpus, doc_id, &reason, err);
 }
 
 bool corpus_take_removal(struct removed *out, struct corpus *corpus, const char *doc_id,
@@ -133,7 +133,8 @@ static bool find_by_bytes(char doc_id[SHA256_HEX + 1], bool *found, struct arena
     return store_find_document(&row, found, arena, corpus->store, doc_id, err);
 }
 
-/* The document that path means: by the bytes that lie there, else by where it came from. */
+/* The document of this folder that path means: by the bytes that lie there, else by where it came
+ * from. */
 static bool find_by_path(char doc_id[SHA256_HEX + 1], bool *found, bool *is_source,
                          struct corpus *corpus, const char *path, struct error *err) {
     struct arena *arena = arena_new(0);
@@ -146,8 +147,6 @@ static bool find_by_path(char doc_id[SHA256_HEX + 1], bool *found, bool *is_sour
         memcpy(doc_id, source_id, sizeof source_id);
         *found = true;
     }
-    if (!*found && !store_find_mirrored(doc_id, found, corpus->store, OLDER_ORIGIN, path, err))
-        goto end;
     *is_source = *found && has_source && strcmp(doc_id, source_id) == 0;
     ok = true;
 end:
@@ -155,18 +154,50 @@ end:
     return ok;
 }
 
+static bool move_shown(struct removed *out, struct corpus *corpus, const char *doc_id,
+                       const char *path, struct error *err) {
+    struct store_tx *tx;
+    *out = (struct removed){.found = true, .kept = true};
+    memcpy(out->doc_id, doc_id, sizeof out->doc_id);
+    if (!store_begin(&tx, corpus->store, err))
+        return false;
+    if (store_set_shown_path(tx, doc_id, path, err))
+        return store_commit(tx, err);
+    store_rollback(tx);
+    return false;
+}
+
+/* What the Python worker has of the path, in whose place nothing stands here: a file that was put
+ * twice is two documents of theirs. It cannot be made again from a file that is not taken here. */
+static bool end_older(struct removed *out, struct corpus *corpus, const char *path,
+                      const char *moved_to, struct error *err) {
+    char doc_id[SHA256_HEX + 1];
+    bool found = true, ok = true;
+    while (ok && found) {
+        struct removed one = {0};
+        ok = store_find_mirrored(doc_id, &found, corpus->store, OLDER_ORIGIN, path, err);
+        if (ok && found)
+            ok = moved_to ? move_shown(&one, corpus, doc_id, moved_to, err)
+                          : corpus_remove(&one, corpus, doc_id, err);
+        if (ok && !out->found)
+            *out = one;
+    }
+    return ok;
+}
+
 bool corpus_remove_path(struct removed *out, struct corpus *corpus, const char *path,
-                        struct error *err) {
-    char real[PATH_MAX], doc_id[SHA256_HEX + 1];
+                        const char *moved_to, struct error *err) {
+    char real[PATH_MAX], real_to[PATH_MAX], doc_id[SHA256_HEX + 1];
     bool found, is_source;
     memset(out, 0, sizeof *out);
+    if (moved_to && corpus_real_path(real_to, moved_to))
+        moved_to = real_to;
     const char *place = corpus_real_path(real, path) ? real : path;
     if (!find_by_path(doc_id, &found, &is_source, corpus, place, err))
         return false;
-    if (!found)
-        return true;
-    if (is_source)
-        return corpus_drop_source(out, corpus, doc_id, place, err);
-    /* What the answer tells of goes first. */
-    return corpus_remove(out, corpus, doc_id, err) && corpus_older_remove(corpus, place, err);
+    bool ok = !found      ? true
+              : is_source ? corpus_drop_source(out, corpus, doc_id, place, err)
+                          : corpus_remove(out, corpus, doc_id, err);
+    return ok && ((moved_to && strcmp(moved_to, place) == 0) ||
+                  end_older(out, corpus, place, moved_to, err));
 }

@@ -80,6 +80,26 @@ static char *revision_of(struct arena *arena, const struct sharing *s) {
     return out;
 }
 
+/* Of the spaces in use those that the document has vectors in: without them it is another revision.
+ */
+static bool find_spaces(struct sharing *s, const char *doc_id, struct error *err) {
+    if (!corpus_shared_spaces(&s->spaces, s->arena, s->corpus, err))
+        return false;
+    for (int role = 0; role < CORPUS_ROLES; role++) {
+        enum item_kind kind = role == ROLE_VISUAL ? ITEM_PAGE : ITEM_CHUNK;
+        struct vector_cover cover = {0};
+        int space = s->spaces.numbers[kind];
+        if (space != 0 && !store_vector_cover(&cover, s->corpus->store, space,
+                                              corpus_vector_kind(role), doc_id, err))
+            return false;
+        if (cover.n_without > 0) {
+            s->spaces.numbers[kind] = 0;
+            s->spaces.names.of[kind] = (struct chroma_space){.name = ""};
+        }
+    }
+    return true;
+}
+
 /* *found false: there is no such READY document that is ours to put. */
 static bool load(struct sharing *s, bool *found, const char *doc_id, struct error *err) {
     struct store *store = s->corpus->store;
@@ -96,7 +116,7 @@ static bool load(struct sharing *s, bool *found, const char *doc_id, struct erro
              (older || !*s->shared.origin);
     if (!*found)
         return true;
-    if (!corpus_shared_spaces(&s->spaces, s->arena, s->corpus, err) ||
+    if (!find_spaces(s, doc_id, err) ||
         !store_list_pages(&pages, &n_pages, s->arena, store, doc_id, err) ||
         !store_list_chunks(&chunks, &n_chunks, s->arena, store, doc_id, true, err))
         return false;
@@ -189,7 +209,8 @@ bool corpus_share(struct corpus *corpus, struct queue_job *job, const char *doc_
     bool ok = load(&s, &found, doc_id, err);
     if (ok && !found)
         ok = error_set_code(err, ERROR_CONFLICT, "removed", "there is no reading to share");
-    ok = ok && put(&s, err);
+    ok = ok && put(&s, err) &&
+         corpus_older_supersede(corpus, s.source.record.document.source_path, err);
     if (ok)
         metric_observe("docusearch_stage_seconds", "stage=\"share\"", "Time a stage of a job took.",
                        (double)(time_mono_ms() - begun_ms) / 1000);
@@ -254,9 +275,7 @@ bool corpus_share_shows(bool *out, struct corpus *corpus, const char *doc_id, st
     struct shared_row shared;
     bool found;
     bool ok = store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
-    bool retaken = false;
-    ok = ok && (!found || corpus_older_is_retaken(&retaken, corpus, &shared, err));
-    *out = ok && found && shared.epoch != SHARED_HELD && !retaken;
+    *out = ok && found && shared.epoch != SHARED_HELD;
     arena_free(arena);
     return ok;
 }

@@ -25,9 +25,7 @@ static bool is_shared(bool *out, struct corpus *corpus, const char *doc_id, stru
     struct shared_row shared;
     bool found;
     bool ok = store_find_shared(&shared, &found, arena, corpus->store, doc_id, err);
-    bool retaken = false;
-    ok = ok && (!found || corpus_older_is_retaken(&retaken, corpus, &shared, err));
-    *out = ok && found && shared.generation > 0 && !retaken;
+    *out = ok && found && shared.generation > 0;
     arena_free(arena);
     return ok;
 }

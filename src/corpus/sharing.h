@@ -25,7 +25,6 @@ void corpus_shared_facts(struct shared_facts *out, struct arena *arena, struct c
 struct sharing_facts {
     const char *worker; /* that has its files; "" they are here */
     bool waiting;       /* it was read: searches show it once all of it is in the shared store */
-    bool retaken;       /* the Python worker's; read anew here: searches show that reading */
 };
 bool corpus_sharing(struct sharing_facts *out, struct arena *arena, struct corpus *corpus,
                     const char *doc_id, struct error *err);

@@ -58,7 +58,7 @@ static bool same_folded(const char *text, const char *word, size_t len) {
     return true;
 }
 
-static enum read_format by_name(const char *filename) {
+enum read_format read_format_of_name(const char *filename) {
     const char *dot = filename ? strrchr(filename, '.') : NULL;
     if (!dot || strchr(dot, '/'))
         return FORMAT_UNKNOWN;
@@ -149,7 +149,7 @@ static bool is_binary(const char *head, size_t len) {
 
 enum read_format read_detect(const void *data, size_t len, const char *filename) {
     const char *head = data;
-    enum read_format named = by_name(filename);
+    enum read_format named = read_format_of_name(filename);
 
     if (BEGINS(head, len, "PK\3\4") || BEGINS(head, len, "PK\5\6")) {
         enum read_format inside = zip_of(head, len);

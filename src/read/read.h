@@ -45,6 +45,7 @@ struct read_format_info {
 };
 const struct read_format_info *read_format_lookup(enum read_format format); /* never NULL */
 const struct read_format_info *read_format_named(const char *name);         /* NULL: none */
+enum read_format read_format_of_name(const char *filename);                 /* by its extension */
 /* Magic first, then the extension where magic says nothing (text) or only "a ZIP" or "an OLE file"
  * (then the child looks inside). FORMAT_UNKNOWN: not one of ours. */
 enum read_format read_detect(const void *head, size_t len, const char *filename);

@@ -130,6 +130,15 @@ char *fold_text(struct arena *arena, const char *text);
 bool document_put_source(struct conn *conn, int64_t doc_no, const struct document_row *row,
                          struct error *err);
 
+/* ---- superseded.c: in the transaction that drops a path from its document ---- */
+
+/* What is superseded by the document under this path, which was dropped from it, goes by another.
+ */
+bool superseded_follow(struct conn *conn, int64_t doc_no, const char *path, struct error *err);
+/* Its removal is to be told. */
+bool superseded_remove(struct conn *conn, const char *path, struct error *err);
+bool superseded_remove_all(struct conn *conn, int64_t doc_no, struct error *err); /* of its paths */
+
 /* ---- shared.c ---- */
 
 /* doc_no 0: there is none. */

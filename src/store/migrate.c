@@ -162,7 +162,13 @@ static const struct migration migrations[] = {
          "  removed_ms INTEGER NOT NULL,"
          "  told INTEGER NOT NULL"
          ") STRICT, WITHOUT ROWID;"
-         "CREATE INDEX removals_untold ON removals (removed_ms, doc_id) WHERE told = 0;"},
+         "CREATE INDEX removals_untold ON removals (removed_ms, doc_id) WHERE told = 0;"
+         "CREATE TABLE superseded ("
+         "  doc_id TEXT PRIMARY KEY,"
+         "  path TEXT NOT NULL"
+         ") STRICT, WITHOUT ROWID;"
+         "CREATE INDEX superseded_by_path ON superseded (path, doc_id);"
+         "CREATE INDEX documents_shown ON documents (shown_path) WHERE origin <> '';"},
 };
 static_assert(BASE_COUNT(migrations) == STORE_VERSION, "a migration a version");
 

@@ -213,7 +213,7 @@ bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store 
     if (!reader_take(&conn, store, err))
         return false;
     sqlite3_stmt *stmt = conn_query(conn, err,
-                                    "SELECT doc_id FROM documents INDEXED BY documents_mirrored"
+                                    "SELECT doc_id FROM documents INDEXED BY documents_shown"
                                     " WHERE origin <> '' AND origin = ? AND shown_path = ?",
                                     "tt", origin, path);
     bool ok = stmt && conn_step(&row, conn, stmt, err);
@@ -226,19 +226,27 @@ bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store 
     return ok;
 }
 
-bool store_is_retaken(bool *out, struct store *store, const char *doc_id, struct error *err) {
+bool store_list_mirrored(struct shared_row **out, int *n, struct arena *arena, struct store *store,
+                         const char *origin, struct error *err) {
     struct conn *conn;
-    *out = false;
+    bool row = false;
+    int64_t n_all = 0;
+    *n = 0;
     if (!reader_take(&conn, store, err))
         return false;
-    sqlite3_stmt *stmt = conn_query(
-        conn, err,
-        "SELECT 1 FROM documents d JOIN sources s ON s.path = d.shown_path"
-        " JOIN documents o ON o.doc_no = s.doc_no"
-        " WHERE d.doc_id = ? AND d.origin <> '' AND o.origin = ''"
-        " AND o.state = ? AND o.shared_generation > 0",
-        "ti", doc_id, (int64_t)DOCUMENT_READY);
-    bool ok = stmt && conn_step(out, conn, stmt, err);
+    bool ok = conn_number(&n_all, 0, conn, err,
+                          "SELECT count(*) FROM documents INDEXED BY documents_mirrored"
+                          " WHERE origin <> '' AND origin = ?",
+                          "t", origin);
+    *out = arena_alloc(arena, ((size_t)n_all + 1) * sizeof **out);
+    sqlite3_stmt *stmt = !ok ? NULL
+                             : conn_query(conn, err,
+                                          "SELECT " SHARED_COLUMNS " FROM documents d"
+                                          " WHERE d.origin <> '' AND d.origin = ?",
+                                          "t", origin);
+    ok = stmt != NULL;
+    while (ok && *n < n_all && (ok = conn_step(&row, conn, stmt, err)) && row)
+        shared_from(&(*out)[(*n)++], arena, stmt);
     conn_finish(stmt);
     reader_drop(conn);
     return ok;

@@ -62,9 +62,28 @@ bool store_count_shared(struct shared_counts *out, struct store *store, int64_t 
 /* The mirrored document of this origin that is shown to come from path. */
 bool store_find_mirrored(char doc_id[SHA256_HEX + 1], bool *found, struct store *store,
                          const char *origin, const char *path, struct error *err);
-/* Was an own document, which the shared store has, read from the path that this mirrored one is
- * shown to come from? */
-bool store_is_retaken(bool *out, struct store *store, const char *doc_id, struct error *err);
+/* All of an origin. */
+bool store_list_mirrored(struct shared_row **out, int *n, struct arena *arena, struct store *store,
+                         const char *origin, struct error *err);
+
+/* ---- superseded ----------------------------------------------------------------------------- */
+
+/* A mirrored document whose file was read anew is no document here any more, only its id and the
+ * path that it is of: what is removed with that path, the last of its document, is removed with it,
+ * as of generation 1, and where the document goes on under another path that is its path then. */
+bool store_put_superseded(struct store_tx *tx, const char *doc_id, const char *path,
+                          struct error *err);
+/* It may be put again. */
+bool store_drop_superseded(struct store_tx *tx, const char *doc_id, struct error *err);
+/* *path NULL: it is not superseded; the arena's. */
+bool store_find_superseded(const char **path, struct arena *arena, struct store *store,
+                           const char *doc_id, struct error *err);
+/* A READY document from this path: an own one, or a mirrored one of an origin that is not `but`. */
+bool store_find_ready(char doc_id[SHA256_HEX + 1], bool *found, struct store *store,
+                      const char *path, const char *but, struct error *err);
+/* Where a mirrored document is shown to come from; nothing happens where it is none. */
+bool store_set_shown_path(struct store_tx *tx, const char *doc_id, const char *path,
+                          struct error *err);
 
 /* ---- removals ------------------------------------------------------------------------------- */
 

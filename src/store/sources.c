@@ -65,10 +65,14 @@ bool store_drop_source(struct store_tx *tx, int *n_left, const char *doc_id, con
     bool ok = conn && document_find_no(&doc_no, conn, doc_id, err) &&
               conn_run(conn, err, "DELETE FROM sources WHERE path = ? AND doc_no = ?", "ti", path,
                        doc_no);
-    if (ok && sqlite3_changes(conn->db) > 0)
+    bool dropped = ok && sqlite3_changes(conn->db) > 0;
+    if (dropped)
         ok = follow_sources(conn, doc_no, path, err);
     ok = ok && conn_number(&n, 0, conn, err, "SELECT count(*) FROM sources WHERE doc_no = ?", "i",
                            doc_no);
+    if (ok && dropped)
+        ok = n > 0 ? superseded_follow(conn, doc_no, path, err)
+                   : superseded_remove(conn, path, err);
     *n_left = (int)n;
     return tx_done(tx, ok);
 }

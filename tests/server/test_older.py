@@ -123,48 +123,166 @@ def test_a_page_that_cannot_be_explained_is_found(worker, chroma):  # noqa: F811
         assert [(hit["doc_id"], hit["boxes"]) for hit in hits] == [(few.doc_id, [])], mode
 
 
-def test_read_anew_from_the_same_path(worker, chroma):  # noqa: F811
-    """A file of theirs that is taken here is found once, as this worker read it; the file's removal
-    removes both, and their copy alone is found again when this worker's is removed by its id."""
-    pytest.importorskip("chromadb", reason="the Python worker's client")
-    from legacy_collections import Collections, Document, some_vectors
-    collections, generator = Collections(chroma.port), numpy.random.default_rng(5)
+MODES = ("lexical", "visual", "hybrid", "text")
+
+
+class Theirs:
+    """Files in the uploads folder, and what the Python worker made of them."""
+
+    def __init__(self, folder, port):
+        pytest.importorskip("chromadb", reason="the Python worker's client")
+        from legacy_collections import Collections
+        self.uploads = folder / "data" / "uploads"
+        self.uploads.mkdir(parents=True)
+        self.collections, self.generator = Collections(port), numpy.random.default_rng(5)
+
+    def put(self, name, text, path=None, copies=1, file=True):
+        """The documents that the Python worker has of a file."""
+        from legacy_collections import Document, some_vectors
+        if file:
+            (self.uploads / name).write_text(f"{text} of {name}\n")
+        made = [Document(name, metadata={"source_path": path or str(self.uploads / name)},
+                         pages={1: some_vectors(self.generator, 40)},
+                         chunks={0: (f"{text} as it was", 1, some_vectors(self.generator, 9))})
+                for _ in range(copies)]
+        for document in made:
+            self.collections.add(document)
+        return made
+
+
+def found_now(server, query):
+    return {mode: {hit["doc_id"] for hit in search(server, query, mode, 100)["results"]}
+            for mode in MODES}
+
+
+def take(server, path):
+    reply = server.request("POST", "/process", {"file_path": str(path), "filename": path.name})
+    assert reply.status == 200, reply.body
+    return reply.json["doc_id"]
+
+
+def gone_there(chroma, documents):
+    until(lambda: not any(chroma.metadata(name, {"doc_id": one.their_id})
+                          for one in documents for name in (PAGES, PASSAGES)), what="their rows")
+
+
+def test_read_anew_from_the_same_path(worker, chroma, tmp_path):  # noqa: F811
+    """A file of theirs that is taken here is found once, as this worker read it, however much theirs
+    say of it; who removes it, by path or by id, removes both."""
+    theirs = Theirs(tmp_path, chroma.port)
+    twice = theirs.put("twice.txt", "quince", copies=2)
+    once = theirs.put("once.txt", "quince")
+    left = theirs.put("left.txt", "quince", file=False)
+    many = [one for i in range(60) for one in theirs.put(f"many{i}.txt", "quince", file=False,
+                                                         path=str(theirs.uploads / "once.txt"))]
     server = worker()
-    uploads = server.data_dir / "uploads"
-    uploads.mkdir(exist_ok=True)
-    copies = []
-    for name in ("twice.txt", "once.txt"):
-        (uploads / name).write_text(f"{text_of(name)} quince\n")
-        copies += [Document(name, metadata={"source_path": str(uploads / name)},
-                            pages={1: some_vectors(generator, 40)},
-                            chunks={0: (f"{text_of(name)} quince", 1, some_vectors(generator, 9))})
-                   for _ in range(2 if name == "twice.txt" else 1)]
-    for copy in copies:
-        collections.add(copy)
-    until(lambda: len(known(server)) >= 3, what="the older documents")
-    new = {}
-    for name in ("twice.txt", "once.txt"):
-        reply = server.request("POST", "/process", {"file_path": str(uploads / name),
-                                                    "filename": name})
-        new[name] = reply.json["doc_id"]
+    until(lambda: store(server)["documents"]["mirrored"] == 4 + len(many), what="the older documents")
+    new = {name: take(server, theirs.uploads / name) for name in ("twice.txt", "once.txt")}
     drained(server)
     settled(server)
-
-    def found_now():
-        return {mode: {hit["doc_id"] for hit in search(server, "quince", mode, 100)["results"]}
-                for mode in ("lexical", "visual", "hybrid", "text")}
-
-    assert found_now() == {mode: set(new.values()) for mode in ("lexical", "visual", "hybrid", "text")}
-    listed = known(server)
-    assert {one for one in listed if listed[one]["superseded"]} == {copy.doc_id for copy in copies}
+    wanted = {*new.values(), left[0].doc_id}
+    assert set(known(server)) == wanted
+    found = found_now(server, "quince")
+    assert found.pop("text") == set(new.values())  # theirs are of the visual model
+    assert found == {mode: wanted for mode in found}
+    # The same after a restart, and on a worker that has not the files.
+    second = worker("second")
+    until(lambda: set(known(second)) == wanted, what="the same documents")
+    assert found_now(second, "quince") | {"text": None} == found | {"text": None}
     assert server.request("DELETE", f"/documents/{new['once.txt']}").status == 200
-    assert copies[2].doc_id in found_now()["visual"]
-    assert not known(server)[copies[2].doc_id]["superseded"]
-    reply = server.request("POST", "/delete", {"file_path": str(uploads / "twice.txt"),
+    reply = server.request("POST", "/delete", {"file_path": str(theirs.uploads / "twice.txt"),
                                                "filename": "twice.txt"})
     assert (reply.json["status"], reply.json["doc_id"]) == ("success", new["twice.txt"])
     settled(server)
-    assert set(known(server)) == {copies[2].doc_id}
-    until(lambda: not any(chroma.metadata(PAGES, {"doc_id": copy.their_id}) for copy in copies[:2]),
-          what="their rows")
-    assert chroma.metadata(PAGES, {"doc_id": copies[2].their_id})
+    gone_there(chroma, [*twice, *once, *many])
+    assert chroma.metadata(PAGES, {"doc_id": left[0].their_id})
+    for one in (server, second):
+        until(lambda one=one: set(known(one)) == {left[0].doc_id}, what="the removals", seconds=60)
+
+
+def test_moved_with_its_file(worker, chroma, tmp_path):  # noqa: F811
+    """What cannot be taken here goes on under the new path, and so does what was read anew."""
+    theirs = Theirs(tmp_path, chroma.port)
+    [talk] = theirs.put("talk.mp3", "medlar")
+    [bad] = theirs.put("bad.pdf", "medlar")
+    [note] = theirs.put("note.txt", "medlar")
+    server = worker()
+    until(lambda: len(known(server)) == 3, what="the older documents")
+    new = take(server, theirs.uploads / "note.txt")
+    take(server, theirs.uploads / "bad.pdf")
+    drained(server)
+    settled(server)
+    for name in ("talk.mp3", "bad.pdf", "note.txt"):
+        old, now = theirs.uploads / name, theirs.uploads / f"moved-{name}"
+        old.rename(now)
+        server.request("POST", "/process", {"file_path": str(now), "filename": now.name})
+        drained(server)
+        reply = server.request("POST", "/delete", {"file_path": str(old), "filename": name,
+                                                   "moved_to": str(now)})
+        assert reply.json["status"] == "success", name
+    settled(server)
+    listed = known(server)
+    assert listed[talk.doc_id]["source_path"] == str(theirs.uploads / "moved-talk.mp3")
+    assert listed[bad.doc_id]["source_path"] == str(theirs.uploads / "moved-bad.pdf")
+    assert listed[new]["filename"] == "moved-note.txt" and note.doc_id not in listed
+    assert chroma.metadata(PAGES, {"doc_id": note.their_id})
+    server.stop()
+    server = worker()
+    until(lambda: {talk.doc_id, bad.doc_id, new} <= set(known(server)), what="the documents")
+    assert note.doc_id not in known(server)
+    for name in ("note.txt", "talk.mp3", "bad.pdf"):
+        (theirs.uploads / f"moved-{name}").unlink()
+        server.request("POST", "/delete", {"file_path": str(theirs.uploads / f"moved-{name}"),
+                                           "filename": f"moved-{name}"})
+    settled(server)
+    gone_there(chroma, [talk, bad, note])
+    assert not {talk.doc_id, bad.doc_id, new, note.doc_id} & set(known(server))
+
+
+def test_paths_of_a_container(worker, chroma, tmp_path):  # noqa: F811
+    """They are mapped as a hook's; a link is the folder that it leads to."""
+    theirs = Theirs(tmp_path, chroma.port)
+    (tmp_path / "link").symlink_to(theirs.uploads)
+    theirs.put("a.txt", "sloe", path="/uploads/a.txt")
+    theirs.put("b.txt", "sloe", path=str(tmp_path / "link" / "b.txt"))
+    theirs.put("c.txt", "sloe", path="uploads/c.txt")
+    server = worker(HOOK_PATH_MAP=f"/uploads={theirs.uploads}")
+    until(lambda: len(known(server)) >= 3, what="the older documents")
+    new = {take(server, theirs.uploads / name) for name in ("a.txt", "b.txt", "c.txt")}
+    drained(server)
+    settled(server)
+    assert set(known(server)) == new
+
+
+def test_a_reading_without_vectors_takes_no_place(serve, chroma, tmp_path):  # noqa: F811
+    """What was read without models is not found by pictures: theirs is, until it is."""
+    theirs = Theirs(tmp_path, chroma.port)
+    [old] = theirs.put("a.txt", "bullace")
+    server = serve(visual="none", text="none", **chroma.settings)
+    new = take(server, theirs.uploads / "a.txt")
+    drained(server)
+    server.stop()
+    server = serve(visual="colpali-merged", **chroma.settings)
+    until(lambda: old.doc_id in known(server), what="the older document")
+    assert old.doc_id in found_now(server, "bullace")["visual"]
+    assert server.request("POST", "/reindex", {"mode": "missing"}).status == 202
+    until(lambda: server.get("/reindex").json["state"] != "running", what="the vectors")
+    until(lambda: set(known(server)) == {new}, what="the new reading alone", seconds=60)
+    assert found_now(server, "bullace")["visual"] == {new}
+
+
+def test_what_they_removed_themselves(worker, chroma, tmp_path):  # noqa: F811
+    theirs = Theirs(tmp_path, chroma.port)
+    [gone] = theirs.put("gone.txt", "damson", file=False)
+    [stays] = theirs.put("stays.jpg", "damson", file=False)
+    server = worker()
+    until(lambda: len(known(server)) == 2, what="the older documents")
+    assert (known(server)[stays.doc_id]["format"], known(server)[stays.doc_id]["file_type_group"]) \
+        == ("jpeg", "images")
+    server.stop()
+    for name in (PAGES, PASSAGES):
+        chroma.call("POST", f"/collections/{chroma.uuid(name)}/delete",
+                    {"where": {"doc_id": gone.their_id}})
+    server = worker()
+    until(lambda: set(known(server)) == {stays.doc_id}, what="the removal")
+    assert found_now(server, "damson")["lexical"] == {stays.doc_id}

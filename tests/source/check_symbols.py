@@ -26,7 +26,7 @@ PREFIXES = {
     "model": "added bert bpe checkpoint colpali config family gemma hub ids image json model normalizer "
              "packed pieces place pretokenizer siglip template tokenizer unicode vocab weights wordpiece",
     "store": "store changes chunks column conn document filter fold fulltext lexical matcher postings ranges "
-             "reader stem token tokens tx word",
+             "reader stem superseded token tokens tx word",
     "index": "index item live part pooling rotate search segment shape slot space view",
     "queue": "queue",
     "chroma": "chroma legacy",

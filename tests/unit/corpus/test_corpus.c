@@ -355,7 +355,7 @@ static void test_paths(void **state) {
     assert_true(corpus_add_path(&added, f->corpus, twin, NULL, true, &err));
     drain(f);
     assert_int_equal(unlink(twin), 0);
-    assert_true(corpus_remove_path(&removed, f->corpus, twin, &err));
+    assert_true(corpus_remove_path(&removed, f->corpus, twin, NULL, &err));
     assert_true(removed.found && removed.kept);
     assert_int_equal(n_hits(f, "osmium"), 1);
 
@@ -365,7 +365,7 @@ static void test_paths(void **state) {
     upload(f, "again.txt", "uploaded as well: rhenium\n");
     drain(f);
     assert_int_equal(unlink(twin), 0);
-    assert_true(corpus_remove_path(&removed, f->corpus, twin, &err));
+    assert_true(corpus_remove_path(&removed, f->corpus, twin, NULL, &err));
     assert_true(removed.found && removed.kept);
     assert_int_equal(n_hits(f, "rhenium"), 1);
     assert_true(corpus_remove(&removed, f->corpus, added.doc_id, &err));
@@ -377,7 +377,7 @@ static void test_paths(void **state) {
     assert_int_equal(n_hits(f, "osmium"), 0);
     assert_int_equal(n_hits(f, "iridium"), 1);
     assert_int_equal(unlink(inside), 0);
-    assert_true(corpus_remove_path(&removed, f->corpus, inside, &err));
+    assert_true(corpus_remove_path(&removed, f->corpus, inside, NULL, &err));
     assert_true(removed.found && !removed.kept);
     assert_int_equal(counts(f).documents, 0);
 }
