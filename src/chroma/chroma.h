@@ -88,13 +88,16 @@ void chroma_facts(struct chroma_facts *out, struct arena *arena, struct chroma *
 
 /* ---- documents ------------------------------------------------------------------------------ */
 
+#define CHROMA_MAX_GENERATION INT32_MAX /* a record of a later one is not believed */
+
 /* What the store has of a document as a whole, or of one that was removed. */
 struct chroma_record {
     struct document_row document; /* doc_id, filename, source_path, format, group, size_bytes,
                                    * n_pages, n_chunks, title, author, created, warning, added_ms */
     const struct page_row *pages; /* document.n_pages */
     bool removed;                 /* a tombstone: doc_id, generation and changed_ms alone */
-    int64_t generation;           /* store/shared.h */
+    bool lost_rows;               /* to a removal of an older generation: to be put again */
+    int64_t generation;           /* store/shared.h; 1 to CHROMA_MAX_GENERATION */
     const char *revision;         /* hash of what its rows are made of */
     const char *worker;           /* who put it: "host:folder" */
     const char *visual_space, *text_space; /* "": it has no vectors of that kind */
@@ -124,13 +127,14 @@ enum chroma_put {
     CHROMA_THERE,   /* they were already */
     CHROMA_REMOVED, /* a tombstone of this or a later generation stands: nothing was written */
 };
-/* *generation: of the document as it is there now, or of the tombstone. Generation 0 in the record
- * begins the next one. Rows of another revision give way; where names alone differ, metadata is
- * updated in place. A document that was cut off is gone on with. */
+/* *generation: of the document as it is there now, or of the tombstone; where the call fails, that
+ * of which it may have left rows, or as it was. Generation 0 in the record begins the next one.
+ * Rows of another revision give way; where names alone differ, metadata is updated in place. A
+ * document that was cut off is gone on with. */
 bool chroma_put_document(enum chroma_put *out, int64_t *generation, struct chroma *chroma,
                          struct chroma_source *source, struct error *err);
-/* Rows go, pages first; a tombstone stays. *superseded: a later generation is there; nothing was
- * done. Idempotent. */
+/* Rows go, pages first; a tombstone stays. *superseded: a later generation is there and stays; if
+ * rows of it were met, its record says so (lost_rows). Idempotent. */
 bool chroma_remove_document(bool *superseded, struct chroma *chroma, const char *doc_id,
                             int64_t generation, const char *worker, int64_t removed_ms,
                             struct error *err);

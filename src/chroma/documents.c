@@ -357,18 +357,54 @@ bool chroma_delete_rows(struct chroma *chroma, const struct chroma_set *set,
                                chroma_where_passages(which, doc_id, revision), err);
 }
 
-/* /upsert, so that it stands whatever another writer did meanwhile; the old record is deleted
- * before, since /upsert would keep its keys. */
+bool chroma_delete_record(struct chroma *chroma, const struct chroma_set *set, const char *doc_id,
+                          int64_t below, struct error *err) {
+    json_t *live = json_pack("{s:[{s:b},{s:{s:I}}]}", "$and", "removed", 0, "generation", "$lte",
+                             (json_int_t)below);
+    json_t *where = json_pack("{s:[{s:{s:I}},{s:{s:I}},o]}", "$or", "generation", "$lt",
+                              (json_int_t)below, "generation", "$gt",
+                              (json_int_t)CHROMA_MAX_GENERATION, live);
+    json_t *reply;
+    if (!chroma_ask(&reply, chroma, set->of[CHROMA_DOCUMENTS].uuid, "delete",
+                    json_pack("{s:[s],s:o}", "ids", doc_id, "where", where), err))
+        return false;
+    json_decref(reply);
+    return true;
+}
+
+bool chroma_drop_unbelieved(struct chroma *chroma, const struct chroma_set *set, const char *doc_id,
+                            struct error *err) {
+    struct chroma_ids ids = {.ids = &doc_id, .n = 1};
+    return chroma_delete_ids(chroma, set->of[CHROMA_DOCUMENTS].uuid, &ids, err);
+}
+
+bool chroma_mark_lost(struct chroma *chroma, const struct chroma_set *set,
+                      const struct chroma_record *record, struct error *err) {
+    struct arena *arena = arena_new(0);
+    bool whole = true;
+    bool ok = is_whole(&whole, arena, chroma, set, record, err);
+    arena_free(arena);
+    if (!ok || whole || record->removed || record->lost_rows)
+        return ok;
+    json_t *reply;
+    if (!chroma_ask(&reply, chroma, set->of[CHROMA_DOCUMENTS].uuid, "update",
+                    json_pack("{s:[s],s:[{s:b,s:I}]}", "ids", record->document.doc_id, "metadatas",
+                              "lost_rows", 1, "changed_ms", (json_int_t)time_wall_ms()),
+                    err))
+        return false;
+    json_decref(reply);
+    return true;
+}
+
+/* /add, so that a later record that came meanwhile stands. */
 static bool put_tombstone(struct chroma *chroma, const struct chroma_set *set, const char *doc_id,
                           int64_t generation, const char *worker, int64_t removed_ms,
                           struct error *err) {
-    const char *uuid = set->of[CHROMA_DOCUMENTS].uuid;
-    struct chroma_ids ids = {.ids = &doc_id, .n = 1};
-    if (!chroma_delete_ids(chroma, uuid, &ids, err))
+    if (!chroma_delete_record(chroma, set, doc_id, generation, err))
         return false;
     json_t *reply;
     if (!chroma_ask(
-            &reply, chroma, uuid, "upsert",
+            &reply, chroma, set->of[CHROMA_DOCUMENTS].uuid, "add",
             json_pack("{s:[s],s:[[f]],s:[o]}", "ids", doc_id, "embeddings", 1.0, "metadatas",
                       chroma_tombstone_put(doc_id, generation, worker, removed_ms, time_wall_ms())),
             err))
@@ -384,10 +420,12 @@ bool chroma_remove_document(bool *superseded, struct chroma *chroma, const char 
     struct chroma_set set;
     if (generation < 1)
         generation = 1;
+    if (generation > CHROMA_MAX_GENERATION)
+        generation = CHROMA_MAX_GENERATION;
     struct arena *arena = arena_new(0);
+    struct chroma_record record = {0};
     bool ok = true, stands = false;
-    for (int i = 0; ok && !stands && !*superseded && i < MAX_ATTEMPTS; i++) {
-        struct chroma_record record;
+    for (int i = 0; ok && i < MAX_ATTEMPTS; i++) {
         bool found;
         ok = chroma_current(&set, chroma, err) &&
              chroma_find_record(&record, &found, arena, chroma, &set, doc_id, err);
@@ -398,8 +436,10 @@ bool chroma_remove_document(bool *superseded, struct chroma *chroma, const char 
         if (*superseded || (stands && i > 0))
             break;
         ok = chroma_delete_rows(chroma, &set, CHROMA_ALL_ROWS, doc_id, "", err) &&
+             (found || i == 0 || chroma_drop_unbelieved(chroma, &set, doc_id, err)) &&
              (stands || put_tombstone(chroma, &set, doc_id, generation, worker, removed_ms, err));
     }
+    ok = ok && (!*superseded || chroma_mark_lost(chroma, &set, &record, err));
     arena_free(arena);
     if (ok && !stands && !*superseded)
         return error_set_code(err, ERROR_BUSY, "backend_unavailable",

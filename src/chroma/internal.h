@@ -245,6 +245,16 @@ bool chroma_find_record(struct chroma_record *out, bool *found, struct arena *ar
 bool chroma_delete_rows(struct chroma *chroma, const struct chroma_set *set,
                         enum chroma_rows_of which, const char *doc_id, const char *revision,
                         struct error *err);
+/* Deletes the record if its generation is below `below`, or live and that of `below`, or none that
+ * is believed. */
+bool chroma_delete_record(struct chroma *chroma, const struct chroma_set *set, const char *doc_id,
+                          int64_t below, struct error *err);
+/* Deletes what has a record's id and was read as none. */
+bool chroma_drop_unbelieved(struct chroma *chroma, const struct chroma_set *set, const char *doc_id,
+                            struct error *err);
+/* After rows of a generation were deleted: a later one whose rows went with them is marked. */
+bool chroma_mark_lost(struct chroma *chroma, const struct chroma_set *set,
+                      const struct chroma_record *record, struct error *err);
 /* {"$and":[{"doc_id":…,"type":"passage"},…]}: passages among the documents. */
 json_t *chroma_where_passages(enum chroma_rows_of which, const char *doc_id, const char *revision);
 

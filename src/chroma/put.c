@@ -244,13 +244,8 @@ static bool put_items(struct putting *put, enum item_kind kind, struct error *er
 static bool write_record(struct putting *put, struct error *err) {
     const char *doc_id = put->record.document.doc_id;
     const char *uuid = put->set->of[CHROMA_DOCUMENTS].uuid;
-    json_t *older = json_pack("{s:[{s:b},{s:{s:I}}]}", "$or", "removed", 0, "generation", "$lt",
-                              (json_int_t)put->record.generation);
-    json_t *reply;
-    if (!chroma_ask(&reply, put->chroma, uuid, "delete",
-                    json_pack("{s:[s],s:o}", "ids", doc_id, "where", older), err))
+    if (!chroma_delete_record(put->chroma, put->set, doc_id, put->record.generation, err))
         return false;
-    json_decref(reply);
     struct chroma_pile pile;
     static const float constant = 1;
     chroma_pile_init(&pile, put->chroma, uuid, false);
@@ -334,7 +329,7 @@ static bool count_back(bool *all, struct putting *put, struct error *err) {
     return true;
 }
 
-/* *generation: of the tombstone, where one stands that is as late as this document; else 0. */
+/* *tombstone: its generation, where one stands that is as late as this document; else 0. */
 static bool meet_record(int64_t *tombstone, struct chroma_record *there, bool *found,
                         struct putting *put, struct error *err) {
     *tombstone = 0;
@@ -347,34 +342,46 @@ static bool meet_record(int64_t *tombstone, struct chroma_record *there, bool *f
     return true;
 }
 
+/* A tombstone stands, and what was written below it goes. */
+static bool give_way(struct putting *put, struct error *err) {
+    struct chroma_record there;
+    bool found;
+    const char *doc_id = put->record.document.doc_id;
+    return chroma_delete_rows(put->chroma, put->set, CHROMA_ALL_ROWS, doc_id, "", err) &&
+           chroma_find_record(&there, &found, put->arena, put->chroma, put->set, doc_id, err) &&
+           (!found || there.removed || chroma_mark_lost(put->chroma, put->set, &there, err));
+}
+
 /* After all was written: is it as it was written? */
 static bool confirm(enum chroma_put *out, int64_t *generation, bool *again, struct putting *put,
                     struct error *err) {
-    bool all, proved = true, found, same;
+    bool all, proved = true, found = false, same = false;
     int64_t tombstone;
-    struct chroma_record there;
+    struct chroma_record there = {.revision = ""};
     if (!count_back(&all, put, err) || (all && !prove(&proved, put, err)) ||
         !meet_record(&tombstone, &there, &found, put, err))
         return false;
     if (tombstone > 0) {
         *out = CHROMA_REMOVED;
         *generation = tombstone;
-        return chroma_delete_rows(put->chroma, put->set, CHROMA_ALL_ROWS,
-                                  put->record.document.doc_id, "", err);
+        return give_way(put, err);
     }
     if (!chroma_still(&same, put->chroma, put->set, err))
         return false;
-    *again = !all || !proved || !same || !found || there.removed ||
-             strcmp(there.revision, put->record.revision) != 0;
+    bool stands = found && !there.removed && there.generation >= put->record.generation &&
+                  strcmp(there.revision, put->record.revision) == 0;
+    *again = !all || !proved || !same || !stands || there.lost_rows;
     *out = CHROMA_PUT;
-    *generation = there.generation;
+    if (stands)
+        *generation = there.generation;
     return true;
 }
 
+/* *generation is set once rows of it are written. */
 static bool put_once(enum chroma_put *out, int64_t *generation, bool *again, struct putting *put,
-                     struct error *err) {
-    struct chroma_record there;
-    bool found, stale, proved = false;
+                     bool written, struct error *err) {
+    struct chroma_record there = {.revision = ""};
+    bool found = false, stale = false, proved = false;
     int64_t tombstone;
     const char *doc_id = put->record.document.doc_id;
     for (int kind = ITEM_PAGE; kind <= ITEM_CHUNK; kind++) {
@@ -387,12 +394,13 @@ static bool put_once(enum chroma_put *out, int64_t *generation, bool *again, str
     if (tombstone > 0) {
         *out = CHROMA_REMOVED;
         *generation = tombstone;
-        return true;
+        return !written || give_way(put, err);
     }
     int64_t next = !found ? 1 : there.removed ? there.generation + 1 : there.generation;
     if (put->record.generation < next)
         put->record.generation = next;
-    if (!list_rows(&stale, put, err))
+    if ((written && !found && !chroma_drop_unbelieved(put->chroma, put->set, doc_id, err)) ||
+        !list_rows(&stale, put, err))
         return false;
     bool same = found && !there.removed && strcmp(there.revision, put->record.revision) == 0;
     if (same && !stale && there.generation == put->record.generation && seems_whole(put, &there)) {
@@ -401,8 +409,10 @@ static bool put_once(enum chroma_put *out, int64_t *generation, bool *again, str
         *again = !proved;
         *out = CHROMA_THERE;
         *generation = there.generation;
-        return !proved || chroma_same_names(&there, &put->record) || rename_rows(put, &there, err);
+        return !proved || (chroma_same_names(&there, &put->record) && !there.lost_rows) ||
+               rename_rows(put, &there, err);
     }
+    *generation = put->record.generation;
     if (stale && !chroma_delete_rows(put->chroma, put->set, CHROMA_ROWS_OF_OTHERS, doc_id,
                                      put->revision, err))
         return false;
@@ -413,13 +423,17 @@ bool chroma_put_document(enum chroma_put *out, int64_t *generation, struct chrom
                          struct chroma_source *source, struct error *err) {
     struct chroma_set *set = mem_alloc(sizeof *set);
     bool ok = true, again = true;
+    int64_t known = source->record.generation;
     for (int i = 0; ok && again && i < MAX_ATTEMPTS; i++) {
         again = false;
         struct putting put = {
             .chroma = chroma, .set = set, .source = source, .record = source->record};
         put.arena = arena_new(0);
+        put.record.generation = known;
         chroma_short_revision(put.revision, source->record.revision);
-        ok = chroma_current(set, chroma, err) && put_once(out, generation, &again, &put, err);
+        ok = chroma_current(set, chroma, err) &&
+             put_once(out, generation, &again, &put, i > 0, err);
+        known = put.record.generation; /* a tombstone of what was written is no older one */
         arena_free(put.arena);
         if (ok && again)
             time_sleep_ms(50 << i);

@@ -141,6 +141,7 @@ bool chroma_record_take(struct chroma_record *out, struct arena *arena, const js
         return false;
     memcpy(row->doc_id, doc_id, sizeof row->doc_id);
     out->removed = json_is_true(json_object_get(metadata, "removed"));
+    out->lost_rows = json_is_true(json_object_get(metadata, "lost_rows"));
     out->generation = chroma_get_int(metadata, "generation");
     out->changed_ms = chroma_get_int(metadata, "changed_ms");
     out->worker = take(arena, metadata, "worker");
@@ -159,9 +160,11 @@ bool chroma_record_take(struct chroma_record *out, struct arena *arena, const js
     row->state = DOCUMENT_READY;
     row->size_bytes = chroma_get_int(metadata, "size_bytes");
     row->added_ms = chroma_get_int(metadata, "added_ms");
+    if (out->generation < 1 || out->generation > CHROMA_MAX_GENERATION)
+        return false;
     if (out->removed)
-        return out->generation > 0;
-    return out->generation > 0 && take_count(&row->n_pages, metadata, "num_pages") &&
+        return true;
+    return take_count(&row->n_pages, metadata, "num_pages") &&
            take_count(&row->n_chunks, metadata, "num_chunks") &&
            take_count(&out->n_page_rows, metadata, "n_page_rows") &&
            take_count(&out->n_chunk_rows, metadata, "n_chunk_rows") &&

@@ -80,6 +80,14 @@ static char *revision_of(struct arena *arena, const struct sharing *s) {
     return out;
 }
 
+/* After its removal a document is of a later generation, be the removal told or not. What cannot be
+ * is not believed. */
+static int64_t next_generation(int64_t known, int64_t removed) {
+    if (removed > 0 && removed < CHROMA_MAX_GENERATION && known <= removed)
+        return removed + 1;
+    return known > 0 && known <= CHROMA_MAX_GENERATION ? known : 0;
+}
+
 /* Of the spaces in use those that the document has vectors in: without them it is another revision.
  */
 static bool find_spaces(struct sharing *s, const char *doc_id, struct error *err) {
@@ -107,9 +115,11 @@ static bool load(struct sharing *s, bool *found, const char *doc_id, struct erro
     struct page_row *pages;
     struct chunk_row *chunks;
     bool shared = false;
+    int64_t removed = 0;
     int n_pages, n_chunks;
     if (!store_find_document(&record->document, found, s->arena, store, doc_id, err) ||
-        !store_find_shared(&s->shared, &shared, s->arena, store, doc_id, err))
+        !store_find_shared(&s->shared, &shared, s->arena, store, doc_id, err) ||
+        !store_find_removal(&removed, store, doc_id, err))
         return false;
     bool older = shared && strcmp(s->shared.origin, OLDER_ORIGIN) == 0; /* brought over */
     *found = *found && shared && record->document.state == DOCUMENT_READY &&
@@ -123,7 +133,7 @@ static bool load(struct sharing *s, bool *found, const char *doc_id, struct erro
     record->pages = pages;
     record->document.n_pages = n_pages;
     record->document.n_chunks = n_chunks;
-    record->generation = s->shared.generation;
+    record->generation = next_generation(s->shared.generation, removed);
     record->worker = older ? OLDER_ORIGIN : s->corpus->shared->worker;
     record->visual_space = s->spaces.names.of[ITEM_PAGE].name;
     record->text_space = s->spaces.names.of[ITEM_CHUNK].name;
@@ -140,20 +150,22 @@ static bool note(struct sharing *s, int64_t generation, int64_t epoch, struct er
     const char *doc_id = record->document.doc_id;
     struct shared_row now;
     struct store_tx *tx;
-    bool found;
-    if (!store_begin(&tx, s->corpus->store, err))
-        return false;
-    bool ok = store_find_shared(&now, &found, s->arena, s->corpus->store, doc_id, err);
+    bool found = false;
+    struct lock *stripe = corpus_stripe(s->corpus, doc_id);
+    lock_take(stripe);
+    bool begun = store_begin(&tx, s->corpus->store, err);
+    bool ok = begun && store_find_shared(&now, &found, s->arena, s->corpus->store, doc_id, err);
     if (ok && found)
         ok = store_set_shared(tx, doc_id, generation, epoch, record->revision, err) &&
              (!s->job || queue_end_in(s->job, tx, record->document.n_pages, err));
     else if (ok)
         ok = store_put_removal(tx, doc_id, generation, time_wall_ms(), false, err);
-    if (!ok) {
+    if (ok)
+        ok = store_commit(tx, err);
+    else if (begun)
         store_rollback(tx);
-        return false;
-    }
-    if (!store_commit(tx, err))
+    lock_drop(stripe);
+    if (!ok)
         return false;
     fault_point("shared");
     if (found)
@@ -162,27 +174,66 @@ static bool note(struct sharing *s, int64_t generation, int64_t epoch, struct er
     return error_set_code(err, ERROR_CONFLICT, "removed", "the document was removed meanwhile");
 }
 
-/* The rows that a put left behind which was broken off for a removal: they are to be taken away. */
-static void note_broken_off(struct sharing *s, int64_t generation) {
-    const char *doc_id = s->source.record.document.doc_id;
+/* *found: the document lives, and nothing was noted. */
+static bool note_left(bool *found, struct corpus *corpus, struct arena *arena, const char *doc_id,
+                      int64_t generation, struct error *err) {
     struct document_row row;
     struct store_tx *tx;
+    struct lock *stripe = corpus_stripe(corpus, doc_id);
+    *found = true;
+    lock_take(stripe);
+    bool ok = store_find_document(&row, found, arena, corpus->store, doc_id, err);
+    if (ok && !*found) {
+        ok = store_begin(&tx, corpus->store, err);
+        bool put = ok && store_put_removal(tx, doc_id, generation, time_wall_ms(), false, err);
+        if (ok && !put)
+            store_rollback(tx);
+        ok = put && store_commit(tx, err);
+    }
+    lock_drop(stripe);
+    if (ok && !*found)
+        corpus_shared_wake(corpus);
+    return ok;
+}
+
+/* The rows that a put left behind which was broken off for a removal: they are to be taken away. */
+static void note_broken_off(struct sharing *s, int64_t generation) {
     struct error err;
-    bool found = true;
-    if (!store_find_document(&row, &found, s->arena, s->corpus->store, doc_id, &err) || found ||
-        !store_begin(&tx, s->corpus->store, &err))
-        return;
-    if (!store_put_removal(tx, doc_id, generation, time_wall_ms(), false, &err))
-        store_rollback(tx);
-    else if (store_commit(tx, &err))
-        corpus_shared_wake(s->corpus);
+    bool found;
+    if (generation > 0 &&
+        !note_left(&found, s->corpus, s->arena, s->source.record.document.doc_id, generation, &err))
+        log_warn("what was put of a removed document may stay in ChromaDB: %s", err.text);
+}
+
+/* Another worker removed what was put from here; what was taken in anew since stays. */
+static bool take_removal(struct sharing *s, int64_t generation, struct error *err) {
+    const struct document_row *ours = &s->source.record.document;
+    struct store *store = s->corpus->store;
+    struct document_row row;
+    struct shared_row shared;
+    struct removed removed;
+    struct store_tx *tx;
+    bool found = false, known = false;
+    struct lock *stripe = corpus_stripe(s->corpus, ours->doc_id);
+    lock_take(stripe);
+    bool ok = store_find_document(&row, &found, s->arena, store, ours->doc_id, err) &&
+              store_find_shared(&shared, &known, s->arena, store, ours->doc_id, err);
+    /* It was there, if never seen to be. */
+    if (ok && found && known && shared.generation == 0 && row.added_ms == ours->added_ms) {
+        ok = store_begin(&tx, store, err);
+        bool set = ok && store_set_shared(tx, ours->doc_id, generation, shared.epoch,
+                                          shared.revision, err);
+        if (ok && !set)
+            store_rollback(tx);
+        ok = set && store_commit(tx, err);
+    }
+    lock_drop(stripe);
+    return ok && corpus_take_removal(&removed, s->corpus, ours->doc_id, generation, err);
 }
 
 static bool put(struct sharing *s, struct error *err) {
-    const char *doc_id = s->source.record.document.doc_id;
-    struct removed removed;
     enum chroma_put outcome;
-    int64_t generation = s->shared.generation, epoch;
+    int64_t generation = s->source.record.generation, epoch;
     if (!corpus_shared_epoch(&epoch, s->corpus, err))
         return false;
     if (!chroma_put_document(&outcome, &generation, s->corpus->shared->chroma, &s->source, err)) {
@@ -192,7 +243,7 @@ static bool put(struct sharing *s, struct error *err) {
     fault_point("put");
     if (outcome != CHROMA_REMOVED)
         return note(s, generation, epoch, err);
-    if (!corpus_take_removal(&removed, s->corpus, doc_id, generation, err))
+    if (!take_removal(s, generation, err))
         return false;
     return error_set_code(err, ERROR_CONFLICT, "removed", "another worker removed the document");
 }
@@ -227,6 +278,45 @@ bool corpus_share_seen(struct corpus *corpus, const char *doc_id, int64_t genera
         return store_commit(tx, err);
     store_rollback(tx);
     return false;
+}
+
+/* ---- what is there of own documents --------------------------------------------------------- */
+
+static bool note_met(struct corpus *corpus, const char *doc_id, const struct shared_row *row,
+                     const struct chroma_record *record, struct error *err) {
+    bool later = !record->removed && record->generation > row->generation;
+    bool stays = later && !record->lost_rows;
+    struct store_tx *tx;
+    if (!store_begin(&tx, corpus->store, err))
+        return false;
+    if (store_set_shared(tx, doc_id, later ? record->generation : row->generation,
+                         stays ? row->epoch : 0, row->revision, err))
+        return store_commit(tx, err);
+    store_rollback(tx);
+    return false;
+}
+
+bool corpus_share_meet(struct corpus *corpus, const struct chroma_record *record,
+                       struct error *err) {
+    const char *doc_id = record->document.doc_id;
+    struct arena *arena = arena_new(0);
+    struct shared_row row;
+    bool found;
+    int64_t removed = 0;
+    bool ours = strcmp(record->worker, corpus->shared->worker) == 0;
+    bool ok = store_find_shared(&row, &found, arena, corpus->store, doc_id, err);
+    if (ok && !found && ours && !record->removed) {
+        ok = store_find_removal(&removed, corpus->store, doc_id, err) &&
+             (removed == 0 || removed >= record->generation ||
+              note_left(&found, corpus, arena, doc_id, record->generation, err));
+    } else if (ok && found && !*row.origin && row.generation > 0 && row.epoch > 0) {
+        bool older = record->generation < row.generation;
+        bool later = record->generation > row.generation;
+        if (older || (!record->removed && (later || record->lost_rows)))
+            ok = note_met(corpus, doc_id, &row, record, err);
+    }
+    arena_free(arena);
+    return ok;
 }
 
 /* ---- held until then ------------------------------------------------------------------------ */

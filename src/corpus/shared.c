@@ -308,14 +308,15 @@ bool corpus_shared_check_epoch(struct corpus *corpus, int64_t epoch, struct erro
 
 /* ---- what is to be told --------------------------------------------------------------------- */
 
-/* Of what was never known to be there nobody knows the generation here. */
+/* Of what was never known to be there nobody knows the generation here; one that cannot be is as
+ * little known. */
 static bool find_generation(int64_t *generation, struct shared *s, const struct removal_row *row,
                             struct error *err) {
     struct arena *arena = arena_new(0);
     struct chroma_record record;
     bool found = false, ok = true;
     *generation = row->generation;
-    if (*generation == 0) {
+    if (*generation < 1 || *generation > CHROMA_MAX_GENERATION) {
         ok = chroma_find_document(&record, &found, arena, s->chroma, row->doc_id, err);
         *generation = ok && found ? record.generation : 1;
     }
@@ -333,7 +334,7 @@ static bool tell_removal(struct shared *s, const struct removal_row *row, struct
                                 row->removed_ms, err) ||
         !store_begin(&tx, s->corpus->store, err))
         return false;
-    if (!store_set_removal_told(tx, row->doc_id, err)) {
+    if (!store_set_removal_told(tx, row, generation, err)) {
         store_rollback(tx);
         return false;
     }
@@ -443,7 +444,8 @@ static bool on_record(void *ctx, const struct chroma_record *record, struct erro
     bool whole;
     if (is_stopping(s))
         return error_set_code(err, ERROR_BUSY, "stopping", "the program is stopping");
-    if (!corpus_mirror(&whole, s->corpus, record, err))
+    if (!corpus_share_meet(s->corpus, record, err) ||
+        !corpus_mirror(&whole, s->corpus, record, err))
         return false;
     if (!whole)
         await(s, record->document.doc_id);

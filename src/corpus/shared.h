@@ -65,6 +65,11 @@ bool corpus_shared_check_epoch(struct corpus *corpus, int64_t epoch, struct erro
  * or NULL. ERROR_CONFLICT removed: another worker removed it meanwhile, and it is gone here. */
 bool corpus_share(struct corpus *corpus, struct queue_job *job, const char *doc_id,
                   struct error *err);
+/* An own document as the store has it now: put again where what is there is of an older generation,
+ * or lost rows; of a later one noted to be. What a put from here left behind of a document that was
+ * removed here is to be removed too. */
+bool corpus_share_meet(struct corpus *corpus, const struct chroma_record *record,
+                       struct error *err);
 /* Notes, in a transaction of its own, that the store of this epoch has the document as this. */
 bool corpus_share_seen(struct corpus *corpus, const char *doc_id, int64_t generation, int64_t epoch,
                        const char *revision, struct error *err);

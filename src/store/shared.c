@@ -262,11 +262,13 @@ bool store_put_removal(struct store_tx *tx, const char *doc_id, int64_t generati
                                         " told) VALUES (?,?,?,?)"
                                         " ON CONFLICT (doc_id) DO UPDATE SET"
                                         " removed_ms = CASE WHEN excluded.generation > generation"
-                                        "  THEN excluded.removed_ms ELSE removed_ms END,"
-                                        " told = CASE WHEN excluded.generation > generation"
-                                        "  THEN excluded.told ELSE max(told, excluded.told) END,"
-                                        " generation = excluded.generation"
-                                        " WHERE excluded.generation >= generation",
+                                        "  THEN excluded.removed_ms WHEN excluded.told"
+                                        "  THEN removed_ms"
+                                        "  ELSE max(excluded.removed_ms, removed_ms + 1) END,"
+                                        " told = excluded.told,"
+                                        " generation = max(generation, excluded.generation)"
+                                        " WHERE excluded.generation >= generation"
+                                        " OR NOT excluded.told",
                                         "tiii", doc_id, generation, removed_ms, (int64_t)told));
 }
 
@@ -287,10 +289,15 @@ bool document_put_removal(struct conn *conn, int64_t doc_no, struct error *err) 
                     "ii", time_wall_ms(), doc_no);
 }
 
-bool store_set_removal_told(struct store_tx *tx, const char *doc_id, struct error *err) {
+bool store_set_removal_told(struct store_tx *tx, const struct removal_row *row, int64_t generation,
+                            struct error *err) {
     struct conn *conn = tx_conn(tx, err);
-    return tx_done(tx, conn && conn_run(conn, err, "UPDATE removals SET told = 1 WHERE doc_id = ?",
-                                        "t", doc_id));
+    return tx_done(tx, conn && conn_run(conn, err,
+                                        "UPDATE removals SET told = 1, generation = max(generation,"
+                                        " ?) WHERE doc_id = ? AND generation = ?"
+                                        " AND removed_ms = ?",
+                                        "itii", generation, row->doc_id, row->generation,
+                                        row->removed_ms));
 }
 
 bool store_forget_told(struct store_tx *tx, struct error *err) {

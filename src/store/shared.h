@@ -91,11 +91,14 @@ struct removal_row {
     char doc_id[SHA256_HEX + 1];
     int64_t generation, removed_ms; /* wall */
 };
-/* In the transaction that deletes the document. told: the shared store has it already. One of a
- * later generation stands, another of the same only becomes told. */
+/* In the transaction that deletes the document. told: the shared store has it already, which says
+ * nothing of one of a later generation; one that is not told is to be told at the later of both
+ * generations, with another removed_ms than before. */
 bool store_put_removal(struct store_tx *tx, const char *doc_id, int64_t generation,
                        int64_t removed_ms, bool told, struct error *err);
-bool store_set_removal_told(struct store_tx *tx, const char *doc_id, struct error *err);
+/* As this, of this generation in the shared store: one that was put in meanwhile is not. */
+bool store_set_removal_told(struct store_tx *tx, const struct removal_row *row, int64_t generation,
+                            struct error *err);
 /* All are to be told again: the shared store is another one. */
 bool store_forget_told(struct store_tx *tx, struct error *err);
 /* Those not told, oldest first. */

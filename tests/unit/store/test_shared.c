@@ -408,7 +408,9 @@ static void removals_are_told_and_forgotten(void **state) {
     assert_int_equal(removal(&f, 1), 4);
     assert_int_equal(removal(&f, 9), 0);
     must(store_begin(&tx, f.store, &err));
-    must(store_set_removal_told(tx, test_id(f.arena, 3), &err));
+    struct removal_row third = {.generation = 1, .removed_ms = 200};
+    memcpy(third.doc_id, test_id(f.arena, 3), sizeof third.doc_id);
+    must(store_set_removal_told(tx, &third, 1, &err));
     must(store_commit(tx, &err));
     fixture_reopen(&f);
     assert_string_equal(untold(&f, 9), "1/4");
@@ -425,8 +427,43 @@ static void removals_are_told_and_forgotten(void **state) {
     put_removal(&f, 3, 2, 900, false);
     assert_string_equal(untold(&f, 9), "1/4 3/2");
     put_removal(&f, 3, 2, 900, true);
-    put_removal(&f, 3, 2, 900, false);
     assert_string_equal(untold(&f, 9), "1/4");
+    put_removal(&f, 3, 2, 900, false); /* something of it was left behind */
+    assert_string_equal(untold(&f, 9), "1/4 3/2");
+    put_removal(&f, 3, 2, 900, true);
+    put_removal(&f, 3, 1, 50, false); /* of an older generation too */
+    assert_string_equal(untold(&f, 9), "1/4 3/2");
+    fixture_close(&f);
+}
+
+static void tell(struct fixture *f, const struct removal_row *row, int64_t generation) {
+    struct store_tx *tx;
+    must(store_begin(&tx, f->store, &err));
+    must(store_set_removal_told(tx, row, generation, &err));
+    must(store_commit(tx, &err));
+}
+
+static void a_removal_put_in_while_one_is_told_is_not_told(void **state) {
+    (void)state;
+    struct fixture f;
+    struct removal_row *rows;
+    int n;
+    fixture_open(&f);
+    put_removal(&f, 1, 4, 300, false);
+    put_removal(&f, 2, 0, 300, false);
+    put_removal(&f, 3, 2, 300, false);
+    must(store_list_removals(&rows, &n, f.arena, f.store, 9, &err));
+    assert_int_equal(n, 3);
+    put_removal(&f, 1, 4, 300, false); /* in the same millisecond */
+    put_removal(&f, 3, 3, 300, false);
+    for (int i = 0; i < n; i++)
+        tell(&f, &rows[i], rows[i].generation > 0 ? rows[i].generation : 7);
+    assert_string_equal(untold(&f, 9), "3/3 1/4");
+    assert_int_equal(removal(&f, 2), 7); /* nobody knew it here */
+    must(store_list_removals(&rows, &n, f.arena, f.store, 9, &err));
+    for (int i = 0; i < n; i++)
+        tell(&f, &rows[i], rows[i].generation);
+    assert_string_equal(untold(&f, 9), "");
     fixture_close(&f);
 }
 
@@ -561,6 +598,7 @@ int run_shared_tests(void) {
         cmocka_unit_test(a_mirrored_document_that_is_taken_in_becomes_own),
         cmocka_unit_test(own_documents_that_were_not_shared_are_listed),
         cmocka_unit_test(removals_are_told_and_forgotten),
+        cmocka_unit_test(a_removal_put_in_while_one_is_told_is_not_told),
         cmocka_unit_test(a_removal_outlives_what_it_removed),
         cmocka_unit_test(filters_judge_documents),
     };
