@@ -10,8 +10,11 @@
 
 #define WATCHED 64 /* jobs asked after in one round */
 #define ROUND_MS 200
+#define NOTE_MS 10000
+#define LONGEST_DOWN_MS 60000
 #define MAX_DEPTH 64 /* of folders */
 #define BAR_CELLS 24
+#define DOWN "backend_unavailable"
 #define WIDE_FROM 0x1100 /* Hangul, CJK and most of what takes two columns lies past it */
 
 /* One file on its way. */
@@ -33,6 +36,14 @@ struct adding {
     double pages_active; /* of jobs under way, by their progress */
     int64_t begun_ms;
     bool quiet, bar;
+
+    /* Of the jobs asked after in a round. */
+    int n_held;      /* to be tried again */
+    int n_down;      /* of those: a ChromaDB that does not answer */
+    int n_working;   /* that wait for no ChromaDB */
+    char held[200];  /* why */
+    int64_t told_ms; /* monotonic; 0: not yet */
+    int64_t down_ms; /* monotonic: ChromaDB alone is waited for since then; 0: it is not */
 };
 
 static struct entry *add_entry(struct adding *a, const char *path) {
@@ -235,6 +246,17 @@ static void say_doing(char doing[300], struct adding *a, const struct entry *ent
         snprintf(doing, 300, "%s  %s", name, stage_words(stage));
 }
 
+static bool is_down(const json_t *job) {
+    return strcmp(json_text(json_object_get(job, "error"), "code"), DOWN) == 0;
+}
+
+static void note_held(struct adding *a, const json_t *job) {
+    a->n_held++;
+    a->n_down += is_down(job);
+    snprintf(a->held, sizeof a->held, "%s", json_text(json_object_get(job, "error"), "message"));
+    a->held[utf8_cut(a->held, strlen(a->held), sizeof a->held - 1)] = '\0';
+}
+
 /* Asks after an entry's job; settles it when the job is over. */
 static bool look_after(struct adding *a, struct entry *entry, char doing[300], struct error *err) {
     char target[64];
@@ -252,8 +274,58 @@ static bool look_after(struct adding *a, struct entry *entry, char doing[300], s
         say_doing(doing, a, entry, job);
     else if (strcmp(status, "queued") != 0)
         settle_by_job(a, entry, job);
+    else if (*json_text(job, "retrying"))
+        note_held(a, job);
+    a->n_working += !entry->status && !is_down(job);
     json_decref(job);
     return true;
+}
+
+/* What holds documents up is told at once, and now and then again. */
+static void say_held(struct adding *a) {
+    int64_t now_ms = time_mono_ms();
+    if (a->quiet || a->n_held == 0 || (a->told_ms && now_ms - a->told_ms < NOTE_MS))
+        return;
+    a->told_ms = now_ms;
+    if (a->bar)
+        fputs("\r\033[K", stderr);
+    fprintf(stderr, "waiting: ");
+    print_text(stderr, a->held, strlen(a->held));
+    fputc('\n', stderr);
+}
+
+/* Is a document read or embedded, whatever ChromaDB does? */
+static bool is_busy(struct adding *a) {
+    json_t *list, *job;
+    struct error unused;
+    size_t i;
+    bool busy = false;
+    if (!session_call(&list, &a->session, "GET", "/jobs?state=processing", NULL, &unused))
+        return true;
+    json_array_foreach(json_object_get(list, "jobs"), i, job) busy = busy || !is_down(job);
+    json_decref(list);
+    return busy;
+}
+
+/* A ChromaDB that does not answer is waited for, a while, once nothing else is to be done. */
+static bool wait_for_store(struct adding *a, int n_looked, bool settled, struct error *err) {
+    int64_t now_ms = time_mono_ms();
+    say_held(a);
+    if (settled || a->n_working > 0)
+        a->down_ms = 0;
+    else if (a->down_ms == 0)
+        a->down_ms = now_ms;
+    if (a->down_ms == 0 || a->n_down < n_looked || now_ms - a->down_ms <= LONGEST_DOWN_MS)
+        return true;
+    if (is_busy(a)) { /* with what was not asked after */
+        a->down_ms = 0;
+        return true;
+    }
+    if (a->bar)
+        fputs("\r\033[K", stderr);
+    return error_set_code(err, ERROR_BUSY, DOWN, "%.150s; what waits for it is kept: %s", a->held,
+                          a->session.client ? "the server goes on when it answers"
+                                            : "the next server goes on with it");
 }
 
 /* Waits until every entry is settled. Jobs end nearly in order, so only the oldest are asked after.
@@ -263,7 +335,9 @@ static bool wait_all(struct adding *a, struct error *err) {
     while (a->n_settled < a->n) {
         char doing[300] = "waiting";
         int looked = 0;
+        size_t n_settled = a->n_settled;
         a->pages_active = 0;
+        a->n_held = a->n_down = a->n_working = 0;
         while (first < a->n && a->entries[first].status)
             first++;
         for (size_t i = first; i < a->n && looked < WATCHED; i++) {
@@ -273,6 +347,8 @@ static bool wait_all(struct adding *a, struct error *err) {
             if (!look_after(a, &a->entries[i], doing, err))
                 return false;
         }
+        if (!wait_for_store(a, looked, a->n_settled > n_settled, err))
+            return false;
         draw_bar(a, doing);
         if (a->n_settled < a->n)
             time_sleep_ms(ROUND_MS);

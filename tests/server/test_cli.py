@@ -16,7 +16,9 @@ import pytest
 
 import inputs
 import inputs_pdf as pdfs
+from chroma_server import ChromaServer
 from conftest import alive, stop_whole
+from programs import free_port
 from running import PROGRAM, SLOW, Running, children_of, environment
 
 COMMANDS = ["serve", "add", "search", "list", "show", "rm", "jobs", "check", "embed"]
@@ -662,3 +664,52 @@ def test_log_as_json_in_a_file(tmp_path):
     assert done.returncode == 0 and err == b""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(lines) >= 4 and all(isinstance(line, dict) for line in lines)
+
+
+# ---- a ChromaDB that is down --------------------------------------------------------------------
+
+
+def begin_add(shell, *arguments):
+    return subprocess.Popen([PROGRAM, "add", *arguments], env=shell.env, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def test_add_says_what_it_waits_for_and_keeps_it(tmp_path):
+    port = free_port()
+    settings = {"CHROMA_HOST": "127.0.0.1", "CHROMA_PORT": str(port)}
+    file = str(write(tmp_path / "files", {"a.txt": b"a heron in the reeds"}) / "a.txt")
+    alone, served = Shell(tmp_path / "alone", **settings), Shell(tmp_path / "served", **settings)
+    server = Running(served.data_dir, **settings)
+    adding = [begin_add(alone, file), begin_add(served, file), begin_add(alone_quiet := Shell(
+        tmp_path / "quiet", **settings), "--quiet", "--json", file)]
+    try:
+        begun = time.monotonic()
+        for add in adding[:2]:
+            assert add.stderr.readline().startswith(f"waiting: ChromaDB at http://127.0.0.1:{port}: ")
+        assert time.monotonic() - begun < 10 * SLOW
+        ends = [add.communicate(timeout=100 * SLOW) for add in adding]
+        assert 55 < time.monotonic() - begun
+    finally:
+        for add in adding:
+            add.kill()
+    assert [add.returncode for add in adding] == [1, 1, 1]
+    last = [err.splitlines()[-1] for _, err in ends]
+    for said, who in zip(last, ("the next server goes on with it",
+                                "the server goes on when it answers",
+                                "the next server goes on with it")):
+        assert said.startswith("docusearch: ChromaDB at") and said.endswith(f"it is kept: {who}")
+    assert "1 not waited for" in ends[0][1] and len(ends[2][1].splitlines()) == 1
+    assert json.loads(ends[2][0])["documents"][0]["status"] == "queued"
+    chroma = ChromaServer(tmp_path / "chroma", port=port)
+    chroma.start()
+    try:
+        quiet = Running(alone_quiet.data_dir, **settings)
+        for running in (server, quiet):
+            job = running.get("/jobs").json["jobs"][0]
+            assert running.wait_job(job["job_id"])["state"] == "completed"
+            running.stop()
+        # And a command that comes when ChromaDB is there again takes it up itself.
+        out, _ = alone.run("add", "--json", file)
+        assert json.loads(out)["documents"][0]["status"] == "completed"
+    finally:
+        chroma.stop()
