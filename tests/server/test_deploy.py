@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from copyparty_server import CopypartyServer
 from running import PROGRAM, ROOT, SLOW
 
 DEPLOY, DOCKER = ROOT / "deploy", ROOT / "docker"
@@ -206,6 +207,26 @@ def test_copyparty_in_its_container(tmp_path):
     account = Path(seen[seen.index("-c") + 1])
     assert account.read_text() == "[accounts]\n  ed: a:b c\n"
     assert account.stat().st_mode & 0o077 == 0
+
+
+def test_copyparty_takes_the_configuration(tmp_path):
+    """Without complaint: hooks of a volume without a database are dropped, and that is CRIT."""
+    given = (DEPLOY / "copyparty.conf").read_text()
+    config = tmp_path / "copyparty.conf"
+    config.write_text(given.replace("/var/lib/docusearch/uploads", str(tmp_path / "uploads"))
+                      .replace(",docusearch,", f",{PROGRAM},"))
+    copyparty = CopypartyServer(tmp_path / "copyparty", files=tmp_path / "uploads", config=config)
+    copyparty.start()
+    copyparty.stop()
+    assert "/docs" in copyparty.log and "CRIT" not in copyparty.log
+
+
+def test_copyparty_is_told_to_run_as_the_services_user():
+    """Who alone may write into the service's folder."""
+    for text in ((ROOT / "README.md").read_text(), (DEPLOY / "copyparty.conf").read_text()):
+        user, path = re.search(r"sudo -u (\S+) -H copyparty -c (/\S+?\.conf)", text).groups()
+        assert f"\nUser={user}\n" in (DEPLOY / "docusearch.service").read_text()
+        assert path == "/usr/local/share/doc/docusearch/copyparty.conf"
 
 
 # ---- services ---------------------------------------------------------------------------------------
