@@ -10,7 +10,7 @@ import * as events from './events.js';
 import * as jobs from './jobs.js';
 import * as route from './route.js';
 import * as search from './search.js';
-import { corpusChanged } from './state.js';
+import { corpusChanged, removed } from './state.js';
 import * as status from './status.js';
 import { learnFormats } from './upload.js';
 import * as viewer from './viewer.js';
@@ -96,7 +96,10 @@ learnFormats().catch((error) => announce(error.message));
 events.start({
   job: jobs.take,
   document(change) {
-    if (change.action === 'removed') jobs.forgetDocument(change.doc_id);
+    if (change.action === 'removed') {
+      jobs.forgetDocument(change.doc_id);
+      removed.set(change.doc_id);
+    }
     corpusChanged();
   },
   start() {

@@ -7,7 +7,7 @@ import { documentCard, formatTile } from './documents.js';
 import { searchModes } from './models.js';
 import { picture } from './picture.js';
 import { documentPath, go, searchPath } from './route.js';
-import { corpusChanges, corpusVersion, health } from './state.js';
+import { corpusChanges, corpusVersion, health, removed } from './state.js';
 import { count, reason } from './words.js';
 
 const FIRST_RESULTS = 20;
@@ -42,6 +42,7 @@ export function show(view, route, restoreScroll) {
     ends.push(corpusVersion.watch(() => showStart(body, abort.signal)));
   } else {
     find(body, asked, FIRST_RESULTS, abort.signal).then(restoreScroll);
+    ends.push(removed.watch((id) => markRemoved(body, id)));
   }
   body.addEventListener('click', (event) => {
     const link = event.target.closest('.hit-link');
@@ -179,7 +180,7 @@ function hitCard(result, asked) {
   const params = { q: asked.q, mode: asked.mode };
   const place = [result.page_num > 0 ? `Page ${result.page_num}` : null,
     result.heading_path || null].filter((text) => text !== null);
-  return el('li', { class: 'hit' },
+  return el('li', { class: 'hit', data: { document: result.doc_id } },
     el('div', { class: 'hit-thumb' }, thumb(result)),
     el('div', { class: 'hit-text' },
       el('h2', {}, el('a', { class: 'hit-link', href: documentPath(result.doc_id, page, params) },
@@ -189,6 +190,15 @@ function hitCard(result, asked) {
       el('p', {
         class: 'hit-score', title: 'How well it matches; compares results of one search only',
       }, scoreText(result.score))));
+}
+
+// Its answers stay where they are: a list that moves under the reader's hand helps nobody.
+function markRemoved(body, docId) {
+  for (const hit of body.querySelectorAll('.hit:not(.gone)')) {
+    if (hit.dataset.document !== docId) continue;
+    hit.classList.add('gone');
+    hit.querySelector('.hit-place').textContent = 'This document was removed.';
+  }
 }
 
 // A page may be found by its meaning or its looks alone: then no word is marked, and a page without

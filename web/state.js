@@ -22,6 +22,7 @@ export function cell(value) {
 export const online = cell(true); // does the server answer?
 export const health = cell(null); // the last /health reply
 export const corpusVersion = cell(0); // grows when documents appear or go
+export const removed = cell(''); // the id of the document that was removed last
 
 const CHANGES_MS = 1000;
 let told = 0;

@@ -8,7 +8,7 @@ import { back, documentPath, documentsPath, replace, searchPath } from './route.
 import {
   hasPicture, showPage, textIsShown, toggleText, zoomBy, zoomEnds, zoomPercent,
 } from './sheet.js';
-import { corpusVersion } from './state.js';
+import { corpusVersion, removed } from './state.js';
 import { hasWhy, hideWhy, showWhy, toggleWhy, whyIsShown } from './why.js';
 import { count, partly, reason } from './words.js';
 
@@ -35,10 +35,16 @@ export function show(view, route, restoreScroll) {
     open = null;
     fill();
   });
+  const endRemoved = removed.watch((id) => {
+    if (open?.place !== place || id !== place.id) return;
+    open = null;
+    fill();
+  });
   document.addEventListener('keydown', pressed);
   fill();
   return (next) => {
     end();
+    endRemoved();
     abort.abort();
     document.removeEventListener('keydown', pressed);
     if (next !== 'document') open = null;

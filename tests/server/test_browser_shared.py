@@ -33,6 +33,23 @@ def test_a_document_of_another_worker(worker, watch):  # noqa: F811
     expect(page.locator(".page img.loaded")).to_be_visible()
 
 
+def test_what_another_removes_is_said(worker, watch):  # noqa: F811
+    """Where its answers and its page are open, at once."""
+    first, second = worker("first"), worker("second")
+    _, gone = first.read(pages_of("fading", 1), "fading.txt")
+    _, stays = first.read(pages_of("staying", 1), "staying.txt")
+    until(lambda: {gone["doc_id"], stays["doc_id"]} <= set(known(second)), what="the documents")
+    answers, opened = watch(second.url).page, watch(second.url).page
+    search(answers, "heron")
+    expect(answers.locator(".hit")).to_have_count(2)
+    opened.goto(f"{second.url}/#/doc/{gone['doc_id']}/1")
+    expect(opened.locator(".viewer h1")).to_have_text("fading.txt")
+    assert first.request("DELETE", f"/documents/{gone['doc_id']}").status == 200
+    expect(answers.locator(".hit.gone")).to_contain_text("This document was removed.", timeout=20000)
+    expect(answers.locator(".hit:not(.gone) .hit-link")).to_have_text(["staying.txt"])
+    expect(opened.locator("h1")).to_have_text("This document is not here", timeout=20000)
+
+
 def test_without_chromadb_words_go_on(worker, watch, chroma):  # noqa: F811
     server = worker()
     _, document = server.read(pages_of("down", 1), "down.txt")
