@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_LINE "docusearch uploads 1\n"
+#define FIRST_LINE "docusearch uploads 2\n"
 #define FIRST_BUCKETS 256
 #define MAX_FILE_BYTES ((size_t)1 << 30)
 
@@ -120,23 +120,24 @@ void uploads_each(struct uploads_table *table, uploads_visitor visit, void *ctx)
 
 /* ---- the file ------------------------------------------------------------------------------- */
 
-static const char letters[] = {[UPLOAD_TAKEN] = 't', [UPLOAD_REFUSED] = 'r', [UPLOAD_SOURCE] = 's'};
+/* What is new is taken anew; until then a document may be of what was there before. */
+static const char letters[] = {
+    [UPLOAD_NEW] = 's', [UPLOAD_TAKEN] = 't', [UPLOAD_REFUSED] = 'r', [UPLOAD_SOURCE] = 's'};
 
 static void save_file(void *ctx, struct upload_file *file) {
     struct buf *out = ctx;
+    struct upload_mark mark = file->mark;
     if (file->state == UPLOAD_NEW)
-        return;
-    buf_printf(out, "%c%c %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %s", letters[file->state],
-               file->kept ? 'k' : '-', file->mark.size_bytes, file->mark.mtime_ns, file->mark.inode,
-               file->device, file->path);
+        mark = (struct upload_mark){0};
+    buf_printf(out, "%c %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %s", letters[file->state],
+               mark.size_bytes, mark.mtime_ns, mark.inode, file->place, file->path);
     buf_putc(out, '\0');
 }
 
 bool uploads_save(struct uploads_table *table, const char *path, const char *root,
                   struct error *err) {
     struct buf out = {0};
-    buf_printf(&out, FIRST_LINE "%" PRIu64 " %" PRIu64 "\n%s", table->folder.device,
-               table->folder.inode, root);
+    buf_printf(&out, FIRST_LINE "%" PRIu64 "\n%s", table->place, root);
     buf_putc(&out, '\0');
     uploads_each(table, save_file, &out);
     bool ok = !out.failed ? file_write_durable(path, out.data, out.len, err)
@@ -148,11 +149,11 @@ bool uploads_save(struct uploads_table *table, const char *path, const char *roo
 /* One record; what is none is passed over: its file is looked at anew. */
 static void load_file(struct uploads_table *table, const char *text) {
     struct upload_mark mark;
-    uint64_t device;
-    char letter, kept;
+    uint64_t place;
+    char letter;
     int at = 0;
-    if (sscanf(text, "%c%c %" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64 "%n", &letter, &kept,
-               &mark.size_bytes, &mark.mtime_ns, &mark.inode, &device, &at) != 6 ||
+    if (sscanf(text, "%c %" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64 "%n", &letter,
+               &mark.size_bytes, &mark.mtime_ns, &mark.inode, &place, &at) != 5 ||
         at == 0 || text[at++] != ' ' || !text[at] || uploads_lookup(table, text + at))
         return;
     const char *found = memchr(letters + 1, letter, sizeof letters - 1);
@@ -160,26 +161,23 @@ static void load_file(struct uploads_table *table, const char *text) {
     if (!file)
         return;
     file->state = (enum upload_state)(found - letters);
-    file->kept = kept == 'k';
     file->mark = mark;
-    file->device = device;
+    file->place = place;
 }
 
 bool uploads_load(struct uploads_table *table, const char *path, const char *root,
                   struct error *err) {
     char *data;
     size_t len;
-    struct upload_folder folder = {.known = true};
+    uint64_t place = 0;
     int at = 0;
     if (!file_read(&data, &len, path, MAX_FILE_BYTES, err))
         return err->kind == ERROR_MISSING;
     const char *end = data + len, *text = data + sizeof FIRST_LINE - 1;
     bool ours = strncmp(data, FIRST_LINE, sizeof FIRST_LINE - 1) == 0 &&
-                sscanf(text, "%" SCNu64 " %" SCNu64 "%n", &folder.device, &folder.inode, &at) ==
-                    2 &&
-                at > 0 && text[at] == '\n';
+                sscanf(text, "%" SCNu64 "%n", &place, &at) == 1 && at > 0 && text[at] == '\n';
     if (ours && strcmp(text + at + 1, root) == 0) {
-        table->folder = folder;
+        table->place = place;
         for (text += at + 1; (text += strlen(text) + 1) < end;)
             load_file(table, text);
     }

@@ -1,15 +1,15 @@
 /* corpus: what the watch of UPLOADS_DIR knows of the files there, and how it keeps that.
  *
  *   <data_dir>/uploads.seen    replaced as a whole, so it is old or new
- *       "docusearch uploads 1" LF
- *       device SP inode LF                of the folder, decimal
+ *       "docusearch uploads 2" LF
+ *       place LF                     of files directly in the folder, decimal
  *       its real path NUL
  *       then a file, until the end:
- *       state kept SP size SP mtime SP inode SP device SP path NUL
- *           state   t taken, r refused, s a document's source that was not looked at
- *           kept    k missing, but to be forgiven; - otherwise
- *           mtime   nanoseconds; size, mtime and inode as they were when it was taken or refused
- *           device  of the folder it lies in
+ *       state SP size SP mtime SP inode SP place SP path NUL
+ *           state   t taken, r refused, s a document's source that was not looked at, or not yet
+ *           mtime   nanoseconds; size, mtime and inode as they were when it was taken or refused,
+ *                   0 of a source
+ *           place   where it was seen (place.h), 0 not known
  *           path    below the folder
  *
  * Without the file, or with one that is of another folder's path, all is looked at anew: documents
@@ -18,6 +18,7 @@
 #define DOCUSEARCH_CORPUS_UPLOADS_H
 
 #include "corpus/internal.h"
+#include "corpus/place.h"
 
 #include <sys/stat.h>
 
@@ -38,24 +39,18 @@ struct upload_file {
     struct upload_file *next; /* in its bucket */
     char *path;               /* below the folder */
     struct upload_mark mark;
-    uint64_t device; /* of the folder it lies in: a disk may be mounted there; 0 not known */
+    uint64_t place; /* where the file was seen that its document came from; 0 not known */
     enum upload_state state;
-    bool kept;          /* missing since the folder was another: not to be removed */
     bool said;          /* that it cannot be taken */
     int64_t since_ms;   /* monotonic: it has stood still since */
     int64_t not_before; /* monotonic: when a NEW one may be tried again; 0 any time */
     int64_t missing_ms; /* monotonic: since when it is not there; 0: it is */
     unsigned round;     /* of the last look at the whole folder that met it */
 };
-/* Which folder it is: an empty one, where a disk is not mounted, is another. */
-struct upload_folder {
-    bool known;
-    uint64_t device, inode;
-};
 struct uploads_table {
     struct upload_file **buckets;
     size_t n_buckets, n;
-    struct upload_folder folder;
+    uint64_t place; /* of files directly in the folder, at the last look; 0 not known */
 };
 
 struct upload_mark upload_mark_of(const struct stat *st);
@@ -71,7 +66,8 @@ void uploads_forget(struct uploads_table *table, struct upload_file *file);
 typedef void (*uploads_visitor)(void *ctx, struct upload_file *file);
 void uploads_each(struct uploads_table *table, uploads_visitor visit, void *ctx);
 
-/* root: the folder's real path. A file that is not there, or is of another root, loads nothing. */
+/* root: the folder's real path. NEW ones come back as SOURCE. A file that is not there, or is of
+ * another root, loads nothing. */
 bool uploads_load(struct uploads_table *table, const char *path, const char *root,
                   struct error *err);
 bool uploads_save(struct uploads_table *table, const char *path, const char *root,

@@ -6,14 +6,15 @@
  *  1. A content is taken once: where the mark of a path (size, time, inode) is the one that was
  *     taken, it is not read again, though its document was removed since.
  *  2. A file is taken only after its mark has stood still, and with no half of an upload beside it.
- *  3. A document loses a path only when the folder is the one in which that path was seen, on the
- *     same disk, is there and can be read, and the path is found missing twice, some time apart.
- *     Where the folder or disk is another, what is missing there is kept, also what was found
- *     missing before.
+ *  3. A document loses a path only when the path is found missing twice, some time apart, both
+ * times in the place (place.h) where the file was seen that the document came from. Where the
+ * folder or a disk is another, is gone or cannot be read, and where nobody can tell where the file
+ * was seen, it is kept: until it is seen again, or is missing in its own place.
  *  4. What was moved is added under its new path before the old one is dropped.
  *  5. The table is the thread's alone; others leave word in `told`. */
 #include "base/notify.h"
 #include "corpus/uploads.h"
+#include "store/sources.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -39,8 +40,7 @@ struct told {
     struct told *next;
     char *path; /* below the folder */
     struct upload_mark mark;
-    uint64_t device;
-    struct upload_folder folder; /* in which it was then; not known: it was there no more */
+    uint64_t place; /* in which it was then; 0: it was there no more */
 };
 
 struct uploads {
@@ -58,12 +58,11 @@ struct uploads {
     struct arena *arena; /* paths, for one round */
     struct uploads_table table;
     unsigned round;
-    bool other_folder; /* during a look at everything */
     int64_t still_ms, scan_ms;
     int64_t scan_at, save_at, pause_until, next_due; /* monotonic; save_at 0: nothing to save */
     bool said_lost, said_full, said_paused;
     bool any_missing;
-    int n_left;                /* files that are missing with their disk */
+    size_t n_left, n_said;     /* files missing where they were not seen: now, as last told */
     struct upload_mark *moved; /* marks of files that are missing, ascending */
     size_t n_moved, cap_moved;
 };
@@ -113,79 +112,39 @@ static void to_save(struct uploads *w) {
         w->save_at = time_mono_ms() + SAVE_MS + (int64_t)w->table.n / 2;
 }
 
-/* Of the folder that path lies in, or of the nearest above it that is there; 0: of none. */
-static uint64_t device_around(int root_fd, const char *path) {
-    char *folder = mem_strdup(path);
-    uint64_t device = 0;
-    while (device == 0 && *folder) {
-        char *slash = strrchr(folder, '/');
-        struct stat st;
-        *(slash ? slash : folder) = '\0';
-        if (*folder ? fstatat(root_fd, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)
-                    : fstat(root_fd, &st) == 0)
-            device = (uint64_t)st.st_dev;
-    }
-    mem_free(folder);
-    return device;
-}
-
-/* device: of its folder. */
-static void note_file_on(struct uploads *w, const char *path, const struct stat *st,
-                         uint64_t device) {
+/* place: where it is seen. */
+static void note_file(struct uploads *w, const char *path, const struct stat *st, uint64_t place) {
     struct upload_mark mark = upload_mark_of(st);
     struct upload_file *file = uploads_lookup(&w->table, path);
-    if (!file && (st->st_size == 0 || !corpus_takes_name(w->corpus, path)))
-        return;
-    if (!file && !(file = uploads_put(&w->table, path))) {
-        if (!w->said_full)
-            log_warn("%s holds more than %d files: the rest is taken only when /process says so",
-                     w->root, UPLOADS_MAX_FILES);
-        w->said_full = true;
-        return;
+    if (!file) {
+        if (st->st_size == 0 || !corpus_takes_name(w->corpus, path))
+            return;
+        file = uploads_put(&w->table, path);
+        if (!file) {
+            if (!w->said_full)
+                log_warn("%s holds more than %d files: the rest is taken only when /process says "
+                         "so",
+                         w->root, UPLOADS_MAX_FILES);
+            w->said_full = true;
+            return;
+        }
+        file->place = place;
     }
-    if (file->kept || file->missing_ms)
-        to_save(w);
-    file->kept = false;
     file->missing_ms = 0;
     file->round = w->round;
-    if (device != 0 && device != file->device) {
-        file->device = device;
-        to_save(w);
-    }
-    if (upload_mark_same(&file->mark, &mark))
+    if (upload_mark_same(&file->mark, &mark)) {
+        if (file->state == UPLOAD_TAKEN && file->place != place) {
+            file->place = place;
+            to_save(w);
+        }
         return;
+    }
+    /* Until it is taken, the document is of what was there before, in the place of that. */
     file->mark = mark;
     file->state = UPLOAD_NEW;
     file->said = false;
     file->not_before = 0;
     file->since_ms = time_mono_ms();
-}
-
-static void note_file(struct uploads *w, const char *path, const struct stat *st) {
-    int root_fd = open(w->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    note_file_on(w, path, st, root_fd < 0 ? 0 : device_around(root_fd, path));
-    if (root_fd >= 0)
-        close(root_fd);
-}
-
-/* Nothing is there, or a folder; what cannot be looked at is not gone. */
-static bool is_gone_at(int root_fd, const char *path) {
-    struct stat st;
-    if (fstatat(root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-        return S_ISDIR(st.st_mode);
-    return errno == ENOENT || errno == ENOTDIR;
-}
-
-/* One that may not be there: it is missing from now on. */
-static void miss(struct uploads *w, struct upload_file *file) {
-    if (!file->missing_ms && !file->kept && is_gone_at(AT_FDCWD, whole_path(w, file->path)))
-        file->missing_ms = time_mono_ms();
-}
-
-static void keep(struct uploads *w, struct upload_file *file) {
-    file->kept = true;
-    file->missing_ms = 0;
-    to_save(w);
 }
 
 /* Whether a document came from there; where nobody can tell, one did. */
@@ -196,53 +155,54 @@ static bool has_document(struct uploads *w, const char *path) {
     return !store_find_source(doc_id, &found, w->corpus->store, whole_path(w, path), &err) || found;
 }
 
-/* One that was not seen in a folder that is another: what was found before was of the other. */
-static void forgive(struct uploads *w, struct upload_file *file) {
-    struct stat st;
-    bool there = lstat(whole_path(w, file->path), &st) == 0 && S_ISREG(st.st_mode);
-    file->missing_ms = 0;
-    if (there)
+/* One that may not be there: in the place where it was seen it is missing from now on. What has no
+ * document need not be known elsewhere. */
+static void miss(struct uploads *w, struct upload_file *file) {
+    struct uploads_sight sight;
+    if (file->missing_ms || !uploads_look(&sight, w->root, file->path) || uploads_is_file(&sight))
         return;
-    if (file->state != UPLOAD_NEW) {
-        keep(w, file);
-    } else if (has_document(w, file->path)) { /* of what it held before */
-        file->state = UPLOAD_SOURCE;
-        file->mark = (struct upload_mark){0};
-        keep(w, file);
-    } else {
-        miss(w, file);
-    }
+    if (sight.place == file->place)
+        file->missing_ms = time_mono_ms();
+    else if ((file->state == UPLOAD_NEW || file->state == UPLOAD_REFUSED) &&
+             !has_document(w, file->path))
+        uploads_forget(&w->table, file);
+    else
+        w->n_left++;
 }
 
-static void look_in(struct uploads *w, const char *path, int depth);
-
-static void look_at(struct uploads *w, const char *path, const struct stat *st, uint64_t device,
+/* The files of a folder and of those below it; closes spot. */
+static void look_in(struct uploads *w, const struct uploads_spot *spot, const char *path,
                     int depth) {
-    if (S_ISDIR(st->st_mode)) {
-        if (depth < MAX_DEPTH && !is_data(w, whole_path(w, path)))
-            look_in(w, path, depth);
-    } else if (S_ISREG(st->st_mode)) {
-        note_file_on(w, path, st, device);
-    }
-}
-
-/* The files of a folder and of those below it. */
-static void look_in(struct uploads *w, const char *path, int depth) {
-    DIR *dir = opendir(whole_path(w, path));
+    DIR *dir = fdopendir(spot->fd);
     struct dirent *entry;
-    struct stat own;
-    uint64_t device = dir && fstat(dirfd(dir), &own) == 0 ? (uint64_t)own.st_dev : 0;
     while (dir && (entry = readdir(dir)) != NULL) {
         const char *name = entry->d_name;
+        struct uploads_spot inner;
         struct stat st;
-        if (!is_ours(name) || fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        if (!is_ours(name) || fstatat(spot->fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
         char *below = mem_printf("%s%s%s", path, *path ? "/" : "", name);
-        look_at(w, below, &st, device, depth + 1);
+        if (S_ISREG(st.st_mode))
+            note_file(w, below, &st, spot->place);
+        else if (S_ISDIR(st.st_mode) && depth + 1 < MAX_DEPTH &&
+                 !is_data(w, whole_path(w, below)) && uploads_open_folder(&inner, spot, name))
+            look_in(w, &inner, below, depth + 1);
         mem_free(below);
     }
     if (dir)
         closedir(dir);
+    else
+        close(spot->fd);
+}
+
+static void look_below(struct uploads *w, const char *path) {
+    struct uploads_spot above, spot;
+    bool arrived;
+    if (!uploads_open_around(&above, &arrived, w->root, path))
+        return;
+    if (arrived && uploads_open_folder(&spot, &above, path_name(path)))
+        look_in(w, &spot, path, 0);
+    close(above.fd);
 }
 
 struct below {
@@ -260,20 +220,19 @@ static void miss_below(void *ctx, struct upload_file *file) {
 /* What the system told of. */
 static void on_change(void *ctx, const char *path) {
     struct uploads *w = ctx;
-    struct stat st;
+    struct uploads_sight sight;
     if (!*path) {
         w->scan_at = 0;
         return;
     }
-    if (!is_ours(path) || is_data(w, whole_path(w, path)))
+    if (!is_ours(path) || is_data(w, whole_path(w, path)) || !uploads_look(&sight, w->root, path))
         return;
-    if (lstat(whole_path(w, path), &st) == 0) {
-        if (S_ISREG(st.st_mode))
-            note_file(w, path, &st);
-        if (!S_ISDIR(st.st_mode))
-            return;
-        look_in(w, path, 0);
+    if (uploads_is_file(&sight)) {
+        note_file(w, path, &sight.st, sight.place);
+        return;
     }
+    if (sight.exists && S_ISDIR(sight.st.st_mode))
+        look_below(w, path);
     struct upload_file *file = uploads_lookup(&w->table, path);
     struct below below = {w, path};
     if (file)
@@ -282,60 +241,12 @@ static void on_change(void *ctx, const char *path) {
         uploads_each(&w->table, miss_below, &below);
 }
 
-/* ---- the folder itself ---------------------------------------------------------------------- */
-
-static struct upload_folder folder_of(const struct stat *st) {
-    return (struct upload_folder){true, (uint64_t)st->st_dev, (uint64_t)st->st_ino};
-}
-
-static bool is_same_folder(const struct upload_folder *a, const struct upload_folder *b) {
-    return a->known && b->known && a->device == b->device && a->inode == b->inode;
-}
-
-static int open_root(struct upload_folder *folder, const char *root) {
-    struct stat st;
-    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && fstat(fd, &st) != 0) {
-        int why = errno;
-        close(fd);
-        errno = why;
-        return -1;
-    }
-    if (fd >= 0)
-        *folder = folder_of(&st);
-    return fd;
-}
-
-/* To be closed; -1: it is not there, or cannot be read. *same: it is the one that the table is
- * of. */
-static int look_at_root(struct upload_folder *folder, bool *same, struct uploads *w) {
-    int fd = open_root(folder, w->root);
-    if (fd < 0) {
-        if (!w->said_lost)
-            log_warn("The uploads folder %s cannot be read (%s): nothing is removed meanwhile",
-                     w->root, strerror(errno));
-        w->said_lost = true;
-        return -1;
-    }
-    if (w->said_lost)
-        log_info("The uploads folder %s is there again", w->root);
-    w->said_lost = false;
-    *same = is_same_folder(folder, &w->table.folder);
-    return fd;
-}
+/* ---- looking at everything ------------------------------------------------------------------ */
 
 static void miss_unseen(void *ctx, struct upload_file *file) {
     struct uploads *w = ctx;
-    if (file->round == w->round)
-        return;
-    if (w->other_folder)
-        forgive(w, file);
-    else
+    if (file->round != w->round)
         miss(w, file);
-}
-
-static void count_kept(void *ctx, struct upload_file *file) {
-    *(size_t *)ctx += file->kept;
 }
 
 static void save(struct uploads *w) {
@@ -345,30 +256,72 @@ static void save(struct uploads *w) {
         log_warn("What is known of the uploads folder is not saved: %s", err.text);
 }
 
+static void set_notify(struct uploads *w, struct notify *notify) {
+    lock_take(&w->lock);
+    struct notify *old = w->notify;
+    w->notify = notify;
+    lock_drop(&w->lock);
+    notify_close(old);
+}
+
+static void open_notify(struct uploads *w, bool first) {
+    struct notify *notify;
+    struct error err;
+    if (!notify_open(&notify, w->root, &err)) {
+        if (first)
+            log_info("Changes of the uploads folder are looked for every %d s: %s",
+                     (int)(w->scan_ms / 1000), err.text);
+        return;
+    }
+    if (notify_unwatched(notify) > 0)
+        log_info("The system watches too few folders (fs.inotify.max_user_watches): %d of the "
+                 "uploads folder are looked at every %d s",
+                 notify_unwatched(notify), (int)(w->scan_ms / 1000));
+    set_notify(w, notify);
+}
+
+/* The folder is another: nothing told of that, or of what changes in it. */
+static void turn_to(struct uploads *w, uint64_t place) {
+    bool known = w->table.place != 0;
+    if (known || w->n_left > 0)
+        log_write(w->n_left > 0 ? LOG_WARN : LOG_INFO,
+                  "The uploads folder %s is %s: documents of the %zu files that are missing there "
+                  "are kept",
+                  w->root, known ? "another than before" : "looked at for the first time",
+                  w->n_left);
+    w->n_said = w->n_left;
+    w->table.place = place;
+    save(w); /* before anything is taken there */
+    if (known) {
+        set_notify(w, NULL);
+        open_notify(w, false);
+    }
+}
+
 static void look_at_all(struct uploads *w) {
-    struct upload_folder folder;
-    bool same;
+    struct uploads_spot root;
     w->scan_at = time_mono_ms() + w->scan_ms;
-    int root_fd = look_at_root(&folder, &same, w);
-    if (root_fd < 0)
+    if (!uploads_open_root(&root, w->root)) {
+        if (!w->said_lost)
+            log_warn("The uploads folder %s cannot be read (%s): nothing is removed meanwhile",
+                     w->root, strerror(errno));
+        w->said_lost = true;
         return;
-    close(root_fd);
-    bool known = w->table.folder.known;
-    w->other_folder = !same;
+    }
+    if (w->said_lost)
+        log_info("The uploads folder %s is there again", w->root);
+    w->said_lost = false;
     w->round++;
-    look_in(w, "", 0);
+    w->n_left = 0;
+    look_in(w, &root, "", 0);
     uploads_each(&w->table, miss_unseen, w);
-    w->other_folder = false;
-    if (same)
-        return;
-    size_t n_kept = 0;
-    uploads_each(&w->table, count_kept, &n_kept);
-    if (known || n_kept > 0)
-        log_warn("The uploads folder %s is %s: documents of the %zu files that are missing there "
-                 "are kept",
-                 w->root, known ? "another than before" : "looked at for the first time", n_kept);
-    w->table.folder = folder;
-    save(w); /* before anything is taken there, or missed */
+    if (root.place != w->table.place)
+        turn_to(w, root.place);
+    if (w->n_left > w->n_said)
+        log_warn("A disk or folder is gone from the uploads folder: documents of the %zu files "
+                 "that are missing with it are kept",
+                 w->n_left);
+    w->n_said = w->n_left;
 }
 
 /* ---- taking and dropping -------------------------------------------------------------------- */
@@ -432,7 +385,8 @@ static void put_off(struct uploads *w, struct upload_file *file, bool all,
     file->said = true;
 }
 
-static void take(struct uploads *w, struct upload_file *file) {
+/* place: where it is seen. */
+static void take(struct uploads *w, struct upload_file *file, uint64_t place) {
     char *path = whole_path(w, file->path), real[PATH_MAX];
     struct added added;
     struct error err;
@@ -444,6 +398,7 @@ static void take(struct uploads *w, struct upload_file *file) {
         put_off(w, file, false, &err);
     } else if (corpus_add_path(&added, w->corpus, path, NULL, false, &err)) {
         file->state = UPLOAD_TAKEN;
+        file->place = place;
         w->said_paused = false;
         to_save(w);
         if (added.status == ADDED_QUEUED)
@@ -462,7 +417,7 @@ static void take(struct uploads *w, struct upload_file *file) {
 
 static void settle_new(void *ctx, struct upload_file *file) {
     struct uploads *w = ctx;
-    struct stat st;
+    struct uploads_sight sight;
     if (file->state != UPLOAD_NEW || file->missing_ms || file->mark.size_bytes == 0 ||
         is_stopping(w))
         return;
@@ -475,18 +430,19 @@ static void settle_new(void *ctx, struct upload_file *file) {
         sooner(w, due);
         return;
     }
-    char *path = whole_path(w, file->path);
-    if (lstat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
+    if (!uploads_look(&sight, w->root, file->path))
+        return;
+    if (!uploads_is_file(&sight)) {
         miss(w, file);
         return;
     }
-    struct upload_mark mark = upload_mark_of(&st);
+    struct upload_mark mark = upload_mark_of(&sight.st);
     if (!upload_mark_same(&mark, &file->mark)) {
-        note_file(w, file->path, &st);
-    } else if (has_partial(w, path)) {
+        note_file(w, file->path, &sight.st, sight.place);
+    } else if (has_partial(w, whole_path(w, file->path))) {
         file->since_ms = now_ms;
     } else {
-        take(w, file);
+        take(w, file, sight.place);
     }
     if (file->state == UPLOAD_NEW)
         sooner(w, now_ms + w->still_ms);
@@ -512,9 +468,7 @@ static bool drop(struct uploads *w, struct upload_file *file) {
 
 static void settle_missing(void *ctx, struct upload_file *file) {
     struct uploads *w = ctx;
-    struct upload_folder folder;
-    struct stat st;
-    bool same = false;
+    struct uploads_sight sight;
     int64_t now_ms = time_mono_ms(), gone_ms = GONE_MS < w->still_ms ? GONE_MS : w->still_ms;
     if (!file->missing_ms || is_stopping(w))
         return;
@@ -527,22 +481,12 @@ static void settle_missing(void *ctx, struct upload_file *file) {
     sooner(w, now_ms + gone_ms);
     if (file->state == UPLOAD_TAKEN && is_among(w, &file->mark))
         return; /* it was moved: first its new path is taken */
-    int root_fd = look_at_root(&folder, &same, w);
-    if (root_fd < 0)
-        return;
-    bool gone = is_gone_at(root_fd, file->path); /* from this very folder */
-    bool same_disk = file->device == 0 || device_around(root_fd, file->path) == file->device;
-    close(root_fd);
-    if (!same) {
+    if (!uploads_look(&sight, w->root, file->path)) {
+        file->missing_ms = 0; /* until the next look at everything */
+    } else if (uploads_is_file(&sight)) {
+        note_file(w, file->path, &sight.st, sight.place);
+    } else if (sight.place != file->place) {
         file->missing_ms = 0;
-        w->scan_at = 0;
-    } else if (!gone) {
-        file->missing_ms = 0;
-        if (lstat(whole_path(w, file->path), &st) == 0 && S_ISREG(st.st_mode))
-            note_file(w, file->path, &st);
-    } else if (!same_disk && (file->state != UPLOAD_NEW || has_document(w, file->path))) {
-        forgive(w, file);
-        w->n_left++;
     } else if (drop(w, file)) {
         uploads_forget(&w->table, file);
         to_save(w);
@@ -562,12 +506,7 @@ static void settle(struct uploads *w) {
     w->n_moved = 0;
     uploads_each(&w->table, collect_new, w);
     sort_marks(w);
-    w->n_left = 0;
     uploads_each(&w->table, settle_missing, w);
-    if (w->n_left > 0)
-        log_warn("A disk is gone from the uploads folder: documents of the %d files that are "
-                 "missing with it are kept",
-                 w->n_left);
 }
 
 /* ---- word from others ----------------------------------------------------------------------- */
@@ -579,16 +518,12 @@ static bool is_watching(struct uploads *w) {
     return watching;
 }
 
-/* Finds the folder in which the file is, if it still is. */
-static void place(struct told *told, const char *root, const struct stat *st) {
-    struct stat now;
-    int fd = open_root(&told->folder, root);
-    if (fd < 0)
-        return;
-    told->folder.known = fstatat(fd, told->path, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
-                         now.st_dev == st->st_dev && now.st_ino == st->st_ino;
-    told->device = device_around(fd, told->path);
-    close(fd);
+/* Where the file is, if it still is there. */
+static uint64_t place_of(const struct uploads *w, const char *path, const struct stat *st) {
+    struct uploads_sight sight;
+    bool same = uploads_look(&sight, w->root, path) && sight.exists &&
+                sight.st.st_dev == st->st_dev && sight.st.st_ino == st->st_ino;
+    return same ? sight.place : 0;
 }
 
 void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct stat *st) {
@@ -599,7 +534,7 @@ void corpus_uploads_taken(struct corpus *corpus, const char *path, const struct 
     struct told *told = mem_alloc(sizeof *told);
     told->path = mem_strdup(path + n + 1);
     told->mark = upload_mark_of(st);
-    place(told, w->root, st);
+    told->place = place_of(w, told->path, st);
     lock_take(&w->lock);
     told->next = w->told;
     w->told = told;
@@ -611,27 +546,24 @@ static void told_free(struct told *told) {
     mem_free(told);
 }
 
-/* The file may have changed since, or gone; where the folder is not the one that the table is of,
- * or nobody can tell, it is kept until a look at everything meets it. */
+/* The file may have changed since, or gone. */
 static void hear_one(struct uploads *w, const struct told *told) {
     struct upload_file *file = uploads_lookup(&w->table, told->path);
-    struct stat st;
+    struct uploads_sight sight;
     if (!file && !(file = uploads_put(&w->table, told->path)))
         return;
+    if (told->place != 0 || !upload_mark_same(&file->mark, &told->mark))
+        file->place = told->place;
     file->mark = told->mark;
-    file->device = told->device;
     file->state = UPLOAD_TAKEN;
-    file->kept = false;
     file->missing_ms = 0;
     to_save(w);
-    if (!is_same_folder(&told->folder, &w->table.folder)) {
-        keep(w, file);
-        w->scan_at = 0;
-    } else if (lstat(whole_path(w, told->path), &st) == 0 && S_ISREG(st.st_mode)) {
-        note_file(w, told->path, &st);
-    } else {
+    if (!uploads_look(&sight, w->root, told->path))
+        return;
+    if (uploads_is_file(&sight))
+        note_file(w, told->path, &sight.st, sight.place);
+    else
         miss(w, file);
-    }
 }
 
 /* What was told last stands first in the list, and counts. */
@@ -654,55 +586,71 @@ static void hear(struct uploads *w) {
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
+static void cut_name(char *path) {
+    char *slash = strrchr(path, '/');
+    *(slash ? slash : path) = '\0';
+}
+
+/* folders: of files known, with the place of these; 0 where there are several. */
+static void note_folder(void *ctx, struct upload_file *file) {
+    struct uploads_table *folders = ctx;
+    char *path = mem_strdup(file->path);
+    cut_name(path);
+    struct upload_file *folder = uploads_lookup(folders, path);
+    if (folder && folder->place != file->place)
+        folder->place = 0;
+    else if (!folder && (folder = uploads_put(folders, path)) != NULL)
+        folder->place = file->place;
+    mem_free(path);
+}
+
+/* Where a file was seen that is not known: where others in its folder were, or in the nearest above
+ * it that had one. */
+static uint64_t likely_place(const struct uploads *w, const struct uploads_table *folders,
+                             const char *of) {
+    char *path = mem_strdup(of);
+    const struct upload_file *folder = NULL;
+    do {
+        cut_name(path);
+    } while (*path && !(folder = uploads_lookup(folders, path)));
+    mem_free(path);
+    return folder ? folder->place : w->table.place;
+}
+
 /* Paths that documents came from while nobody was looking, or that were not saved. */
 static void load_sources(struct uploads *w) {
     size_t n_root = strlen(w->root);
+    struct uploads_table folders;
     struct error err;
-    for (int offset = 0, n = SOURCES_AT_ONCE; n == SOURCES_AT_ONCE && !is_stopping(w);
-         offset += n) {
-        struct store_list_query query = {
-            .sort = SORT_OLDEST, .limit = SOURCES_AT_ONCE, .offset = offset};
+    char *after = mem_strdup("");
+    uploads_table_init(&folders);
+    uploads_each(&w->table, note_folder, &folders);
+    for (int n = SOURCES_AT_ONCE; n == SOURCES_AT_ONCE && !is_stopping(w);) {
         struct arena *arena = arena_new(0);
-        struct document_row *rows;
-        int64_t total;
-        n = 0;
-        if (!store_list_documents(&rows, &n, &total, arena, w->corpus->store, &query, &err))
+        const char *const *paths;
+        if (!store_list_sources(&paths, &n, arena, w->corpus->store, w->root, after,
+                                SOURCES_AT_ONCE, &err)) {
             log_warn("Sources of documents: %s", err.text);
+            n = 0;
+        }
         for (int i = 0; i < n; i++) {
-            const char *path = rows[i].source_path;
-            if (strncmp(path, w->root, n_root) != 0 || path[n_root] != '/' ||
-                uploads_lookup(&w->table, path + n_root + 1))
-                continue;
-            struct upload_file *file = uploads_put(&w->table, path + n_root + 1);
-            if (file)
+            const char *path = paths[i] + n_root + 1;
+            struct upload_file *file = uploads_lookup(&w->table, path)
+                                           ? NULL
+                                           : uploads_put(&w->table, path);
+            if (file) {
                 file->state = UPLOAD_SOURCE;
+                file->place = likely_place(w, &folders, path);
+            }
+        }
+        if (n > 0) {
+            mem_free(after);
+            after = mem_strdup(paths[n - 1]);
         }
         arena_free(arena);
     }
-}
-
-static void set_notify(struct uploads *w, struct notify *notify) {
-    lock_take(&w->lock);
-    struct notify *old = w->notify;
-    w->notify = notify;
-    lock_drop(&w->lock);
-    notify_close(old);
-}
-
-static void open_notify(struct uploads *w, bool first) {
-    struct notify *notify;
-    struct error err;
-    if (!notify_open(&notify, w->root, &err)) {
-        if (first)
-            log_info("Changes of the uploads folder are looked for every %d s: %s",
-                     (int)(w->scan_ms / 1000), err.text);
-        return;
-    }
-    if (notify_unwatched(notify) > 0)
-        log_info("The system watches too few folders (fs.inotify.max_user_watches): %d of the "
-                 "uploads folder are looked at every %d s",
-                 notify_unwatched(notify), (int)(w->scan_ms / 1000));
-    set_notify(w, notify);
+    uploads_table_fini(&folders);
+    mem_free(after);
 }
 
 /* Until something is due, or told. */

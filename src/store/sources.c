@@ -1,5 +1,6 @@
 /* The paths that documents came from. A document goes by the name it first came under for as long
  * as that is one it has: when the path of that name goes, the newest of the others names it. */
+#include "store/sources.h"
 #include "store/internal.h"
 
 #include <stdio.h>
@@ -90,6 +91,29 @@ bool store_find_source(char doc_id[SHA256_HEX + 1], bool *found, struct store *s
     bool ok = stmt && conn_step(found, conn, stmt, err);
     if (ok && *found)
         column_id(doc_id, stmt, 0);
+    conn_finish(stmt);
+    reader_drop(conn);
+    return ok;
+}
+
+bool store_list_sources(const char *const **out, int *n, struct arena *arena, struct store *store,
+                        const char *folder, const char *after, int limit, struct error *err) {
+    struct conn *conn;
+    bool row = false;
+    const char **paths = arena_alloc(arena, ((size_t)limit + 1) * sizeof *paths);
+    const char *first = arena_printf(arena, "%s/", folder);
+    *out = paths;
+    *n = 0;
+    if (!reader_take(&conn, store, err))
+        return false;
+    /* '0' is the byte after '/'. */
+    sqlite3_stmt *stmt = conn_query(
+        conn, err, "SELECT path FROM sources WHERE path > ? AND path < ? ORDER BY path LIMIT ?",
+        "tti", strcmp(after, first) > 0 ? after : first, arena_printf(arena, "%s0", folder),
+        (int64_t)limit);
+    bool ok = stmt != NULL;
+    while (ok && (ok = conn_step(&row, conn, stmt, err)) && row && *n < limit)
+        paths[(*n)++] = column_text(arena, stmt, 0);
     conn_finish(stmt);
     reader_drop(conn);
     return ok;

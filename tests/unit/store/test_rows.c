@@ -1,6 +1,8 @@
 /* Documents, sources, chunks, lists, counts, transactions. */
 #include "tests.h"
 
+#include "store/sources.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +242,44 @@ static void a_source_belongs_to_one_document(void **state) {
     fixture_close(&f);
 }
 
+/* "b c": what is listed below folder, a page of limit paths after the other. */
+static const char *sources_below(struct fixture *f, const char *folder, int limit) {
+    const char *after = "", *text = "";
+    const char *const *paths;
+    int n;
+    do {
+        must(store_list_sources(&paths, &n, f->arena, f->store, folder, after, limit, &err));
+        assert_true(n <= limit);
+        for (int i = 0; i < n; i++) {
+            assert_true(strcmp(paths[i], after) > 0);
+            text = arena_printf(f->arena, "%s%s%s", text, *text ? " " : "",
+                                paths[i] + strlen(folder) + 1);
+            after = paths[i];
+        }
+    } while (n == limit);
+    return text;
+}
+
+static void sources_are_listed_by_path(void **state) {
+    (void)state;
+    struct fixture f;
+    fixture_open(&f);
+    const char *const paths[] = {"/in/b",       "/in/sub/deep/c", "/in/sub/a", "/in",
+                                 "/inside/x",   "/in-side/x",     "/in0",      "/other/x",
+                                 "/in/sub.txt", "/in/\xff\xfe",   "upload",    ""};
+    for (int i = 0; i < (int)BASE_COUNT(paths); i++)
+        put_at(&f, 1 + i % 2, paths[i]); /* of two documents, several each */
+    for (int limit = 1; limit < 7; limit++) {
+        assert_string_equal(sources_below(&f, "/in", limit), "b sub.txt sub/a sub/deep/c \xff\xfe");
+        assert_string_equal(sources_below(&f, "/in/sub", limit), "a deep/c");
+        assert_string_equal(sources_below(&f, "/in/su", limit), "");
+    }
+    drop_source(&f, 2, "/in/sub.txt");
+    drop_source(&f, 1, "/in/sub.txt");
+    assert_string_equal(sources_below(&f, "/in", 9), "b sub/a sub/deep/c \xff\xfe");
+    fixture_close(&f);
+}
+
 static void what_is_rolled_back_never_was(void **state) {
     (void)state;
     struct fixture f;
@@ -404,6 +444,7 @@ int run_rows_tests(void) {
         cmocka_unit_test(a_document_is_put_read_and_deleted),
         cmocka_unit_test(a_document_goes_by_a_name_it_has),
         cmocka_unit_test(a_source_belongs_to_one_document),
+        cmocka_unit_test(sources_are_listed_by_path),
         cmocka_unit_test(what_is_rolled_back_never_was),
         cmocka_unit_test(a_failed_write_spoils_its_transaction),
         cmocka_unit_test(only_ready_documents_are_found),
