@@ -174,16 +174,18 @@ static bool note(struct sharing *s, int64_t generation, int64_t epoch, struct er
     return error_set_code(err, ERROR_CONFLICT, "removed", "the document was removed meanwhile");
 }
 
-/* *found: the document lives, and nothing was noted. */
-static bool note_left(bool *found, struct corpus *corpus, struct arena *arena, const char *doc_id,
-                      int64_t generation, struct error *err) {
+/* Unless the document is another by now than this one (NULL: none). */
+static bool note_left(struct corpus *corpus, struct arena *arena, const char *doc_id,
+                      const struct document_row *known, int64_t generation, struct error *err) {
     struct document_row row;
     struct store_tx *tx;
     struct lock *stripe = corpus_stripe(corpus, doc_id);
-    *found = true;
+    bool found = true;
     lock_take(stripe);
-    bool ok = store_find_document(&row, found, arena, corpus->store, doc_id, err);
-    if (ok && !*found) {
+    bool ok = store_find_document(&row, &found, arena, corpus->store, doc_id, err);
+    bool same = ok && (known ? found && row.added_ms == known->added_ms && row.state == known->state
+                             : !found);
+    if (same) {
         ok = store_begin(&tx, corpus->store, err);
         bool put = ok && store_put_removal(tx, doc_id, generation, time_wall_ms(), false, err);
         if (ok && !put)
@@ -191,7 +193,7 @@ static bool note_left(bool *found, struct corpus *corpus, struct arena *arena, c
         ok = put && store_commit(tx, err);
     }
     lock_drop(stripe);
-    if (ok && !*found)
+    if (ok && same)
         corpus_shared_wake(corpus);
     return ok;
 }
@@ -199,9 +201,8 @@ static bool note_left(bool *found, struct corpus *corpus, struct arena *arena, c
 /* The rows that a put left behind which was broken off for a removal: they are to be taken away. */
 static void note_broken_off(struct sharing *s, int64_t generation) {
     struct error err;
-    bool found;
-    if (generation > 0 &&
-        !note_left(&found, s->corpus, s->arena, s->source.record.document.doc_id, generation, &err))
+    const char *doc_id = s->source.record.document.doc_id;
+    if (generation > 0 && !note_left(s->corpus, s->arena, doc_id, NULL, generation, &err))
         log_warn("what was put of a removed document may stay in ChromaDB: %s", err.text);
 }
 
@@ -296,19 +297,41 @@ static bool note_met(struct corpus *corpus, const char *doc_id, const struct sha
     return false;
 }
 
+/* A put from here that nobody saw to its end: the program was killed, or the job cancelled. The
+ * document is there if it was read and all of it came there, however late the cancelling; if it was
+ * removed, or is not to be read, what is there is to go. */
+static bool meet_left(struct corpus *corpus, struct arena *arena,
+                      const struct chroma_record *record, bool known, struct error *err) {
+    const char *doc_id = record->document.doc_id;
+    struct document_row row = {.state = DOCUMENT_WAITING};
+    struct job_row job;
+    bool found = false, busy = false, whole = false;
+    int64_t removed, epoch;
+    if (!store_find_removal(&removed, corpus->store, doc_id, err) ||
+        (known && (!store_find_document(&row, &found, arena, corpus->store, doc_id, err) ||
+                   !store_find_document_job(&job, &busy, arena, corpus->store, doc_id, err))))
+        return false;
+    busy = busy && job.state != JOB_CANCELLED && job.state != JOB_FAILED;
+    if (removed >= record->generation || busy || known != found || (!known && removed == 0))
+        return true;
+    if (!known || row.state != DOCUMENT_READY)
+        return note_left(corpus, arena, doc_id, known ? &row : NULL, record->generation, err);
+    return corpus_shared_epoch(&epoch, corpus, err) &&
+           chroma_is_whole(&whole, corpus->shared->chroma, record, err) &&
+           (!whole ||
+            corpus_share_seen(corpus, doc_id, record->generation, epoch, record->revision, err));
+}
+
 bool corpus_share_meet(struct corpus *corpus, const struct chroma_record *record,
                        struct error *err) {
     const char *doc_id = record->document.doc_id;
     struct arena *arena = arena_new(0);
     struct shared_row row;
     bool found;
-    int64_t removed = 0;
-    bool ours = strcmp(record->worker, corpus->shared->worker) == 0;
+    bool ours = strcmp(record->worker, corpus->shared->worker) == 0 && !record->removed;
     bool ok = store_find_shared(&row, &found, arena, corpus->store, doc_id, err);
-    if (ok && !found && ours && !record->removed) {
-        ok = store_find_removal(&removed, corpus->store, doc_id, err) &&
-             (removed == 0 || removed >= record->generation ||
-              note_left(&found, corpus, arena, doc_id, record->generation, err));
+    if (ok && ours && (!found || (!*row.origin && row.generation == 0))) {
+        ok = meet_left(corpus, arena, record, found, err);
     } else if (ok && found && !*row.origin && row.generation > 0 && row.epoch > 0) {
         bool older = record->generation < row.generation;
         bool later = record->generation > row.generation;
