@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -412,3 +413,83 @@ def test_a_cancelled_document_stays_out(worker, chroma):
     assert server.request("POST", f"/jobs/{sent['job_id']}/retry").status == 200
     assert server.wait_job(sent["job_id"])["state"] == "completed"
     assert everywhere(server, sent["doc_id"], text_of("cancelledx0"))
+
+
+# ---- removals that something came between ------------------------------------------------------
+
+
+def generation(chroma, doc_id):
+    row = chroma.metadata(f"{PAGES}-documents").get(doc_id, {})
+    return None if row.get("removed") else row.get("generation")
+
+
+def away(server, chroma):
+    chroma.stop()
+    until(lambda: not store(server)["reachable"], what="the loss")
+
+
+def test_what_comes_after_an_untold_removal_is_later(worker, chroma):
+    """Both removed it while ChromaDB was away, and one took it in again: the other's removal, which
+    is told last, is of what was before."""
+    first, second = worker("first"), worker("second")
+    _, document = first.read(pages_of("again", 1), "again.txt")
+    doc_id = document["doc_id"]
+    settled(first)
+    until(lambda: doc_id in known(second), what="the document")
+    before = generation(chroma, doc_id)
+    away(first, chroma)
+    for server in (first, second):
+        assert server.request("DELETE", f"/documents/{doc_id}").status == 200
+    sent = first.upload(pages_of("again", 1), "again.txt").json["documents"][0]
+    assert second.stop() == 0
+    chroma.start()
+    assert first.wait_job(sent["job_id"])["state"] == "completed"
+    settled(first)
+    assert generation(chroma, doc_id) == before + 1
+    second = worker("second")
+    settled(second)
+    until(lambda: doc_id in known(second), what="the later one")
+    assert everywhere(second, doc_id, text_of("againx0"))
+    assert everywhere(first, doc_id, text_of("againx0"))
+    assert second.request("DELETE", f"/documents/{doc_id}").status == 200
+    until(lambda: doc_id not in known(first), what="the removal")
+
+
+def is_built_to_fail():
+    return b"DOCUSEARCH_FAULT" in Path(PROGRAM).read_bytes()
+
+
+@pytest.mark.skipif(not is_built_to_fail(), reason="the program was built without fault points")
+@pytest.mark.parametrize("how", ["removed", "cancelled"])
+def test_what_a_killed_put_left_is_not_left_alone(worker, chroma, how):
+    """All was put, as the next generation, and the worker was killed before it noted that."""
+    server = worker()
+    _, document = server.read(pages_of("left", 1), "left.txt")
+    doc_id = document["doc_id"]
+    settled(server)
+    assert server.request("DELETE", f"/documents/{doc_id}").status == 200
+    settled(server)
+    assert server.stop() == 0
+    server = worker(DOCUSEARCH_FAULT="put:kill")
+    sent = server.upload(pages_of("left", 1), "left.txt").json["documents"][0]
+    until(lambda: server.process.poll() is not None, what="the kill")
+    assert generation(chroma, doc_id) == 2
+    chroma.stop()
+    server = worker()
+    if how == "removed":
+        assert server.request("DELETE", f"/documents/{doc_id}").status == 200
+    else:
+        until(lambda: server.get(f"/jobs/{sent['job_id']}").json["state"] == "queued")
+        assert server.request("POST", f"/jobs/{sent['job_id']}/cancel").status == 200
+    chroma.start()
+    other = worker("other")
+    settled(other)
+    settled(server)
+    if how == "removed":
+        until(lambda: generation(chroma, doc_id) is None, what="the removal")
+        until(lambda: not known(server) and not known(other), what="the removal here")
+        assert chroma.counts()[PAGES] == 0
+    else:
+        for one in (server, other):
+            until(lambda: everywhere(one, doc_id, text_of("leftx0")), what="the document")
+        assert server.get(f"/documents/{doc_id}/original").status == 200

@@ -345,6 +345,146 @@ static void test_put_and_remove(void **state) {
     arena_free(arena);
 }
 
+static void put_as(void *arg) {
+    struct writer *writer = arg;
+    struct made_source made;
+    made_source(&made, writer->number, &small);
+    made.source.record.generation = writer->generation;
+    writer->ok = chroma_put_document(&writer->out, &writer->generation, writer->chroma,
+                                     &made.source, &writer->why);
+    made_done(&made);
+}
+
+/* A removal and what comes after it at once: the later stands, and lost nothing that it is not said
+ * to have lost. */
+static void test_later_stands(void **state) {
+    struct chroma *chroma = opened(state), *other = made_open();
+    struct arena *arena = arena_new(0);
+    made_check(other);
+    int n_lost = 0;
+    for (int round = 0; round < 30; round++) {
+        char doc_id[SHA256_HEX + 1];
+        int64_t generation;
+        made_id(doc_id, 40 + round);
+        made_put(&generation, other, 40 + round, &small, 0);
+        assert_int_equal(generation, 1);
+        struct writer writer = {.chroma = chroma, .number = 40 + round, .generation = 2};
+        struct thread *thread;
+        must(thread_start(&thread, "writer", put_as, &writer, &err));
+        time_sleep_ms(round);
+        bool superseded, whole;
+        must(chroma_remove_document(&superseded, other, doc_id, 1, "w", 1, &err));
+        thread_join(thread);
+        if (!writer.ok)
+            fail_msg("%s", writer.why.text);
+        assert_int_equal(writer.generation, 2);
+        struct chroma_record record;
+        find_record(&record, arena, chroma, 40 + round);
+        assert_false(record.removed);
+        assert_int_equal(record.generation, 2);
+        must(chroma_is_whole(&whole, chroma, &record, &err));
+        assert_true(whole || record.lost_rows);
+        n_lost += !whole;
+        made_put(&generation, chroma, 40 + round, &small, 2);
+        must(chroma_is_whole(&whole, chroma, &record, &err));
+        assert_true(whole);
+    }
+    print_message("%d lost rows\n", n_lost);
+    chroma_close(other);
+    arena_free(arena);
+}
+
+/* A removal that met rows of what came later. */
+static void test_lost_rows(void **state) {
+    struct chroma *chroma = opened(state);
+    struct arena *arena = arena_new(0);
+    struct chroma_set set;
+    struct chroma_record record;
+    int64_t generation;
+    char doc_id[SHA256_HEX + 1];
+    bool superseded, whole;
+    made_id(doc_id, 75);
+    made_put(&generation, chroma, 75, &small, 2);
+    assert_int_equal(generation, 2);
+    must(chroma_remove_document(&superseded, chroma, doc_id, 1, "w", 1, &err));
+    assert_true(superseded);
+    find_record(&record, arena, chroma, 75);
+    assert_false(record.lost_rows);
+    must(chroma_current(&set, chroma, &err));
+    must(chroma_delete_rows(chroma, &set, CHROMA_ALL_ROWS, doc_id, "", &err));
+    must(chroma_remove_document(&superseded, chroma, doc_id, 1, "w", 1, &err));
+    assert_true(superseded);
+    find_record(&record, arena, chroma, 75);
+    assert_true(record.lost_rows);
+    assert_int_equal(made_put(&generation, chroma, 75, &small, 2), CHROMA_PUT);
+    find_record(&record, arena, chroma, 75);
+    assert_false(record.lost_rows);
+    must(chroma_is_whole(&whole, chroma, &record, &err));
+    assert_true(whole);
+    must(chroma_delete_record(chroma, &set, doc_id, 1, &err)); /* a later one stands */
+    find_record(&record, arena, chroma, 75);
+    arena_free(arena);
+}
+
+static void spoil(struct chroma *chroma, const char *doc_id, int64_t generation) {
+    struct chroma_set set;
+    json_t *reply;
+    must(chroma_current(&set, chroma, &err));
+    must(chroma_ask(&reply, chroma, set.of[CHROMA_DOCUMENTS].uuid, "update",
+                    json_pack("{s:[s],s:[{s:I}]}", "ids", doc_id, "metadatas", "generation",
+                              (json_int_t)generation),
+                    &err));
+    json_decref(reply);
+}
+
+/* What cannot be a generation is none, and stands in nobody's way. */
+static void test_generations(void **state) {
+    struct chroma *chroma = opened(state);
+    struct arena *arena = arena_new(0);
+    struct chroma_record record;
+    bool superseded, found;
+    char doc_id[SHA256_HEX + 1];
+    made_id(doc_id, 76);
+    const int64_t bad[] = {-5, 0, (int64_t)CHROMA_MAX_GENERATION + 1, INT64_C(140000000000000)};
+    for (size_t i = 0; i < BASE_COUNT(bad); i++) {
+        int64_t generation;
+        made_put(&generation, chroma, 76, &small, 0);
+        spoil(chroma, doc_id, bad[i]);
+        must(chroma_find_document(&record, &found, arena, chroma, doc_id, &err));
+        assert_false(found);
+        assert_int_equal(made_put(&generation, chroma, 76, &small, 1), CHROMA_PUT);
+        assert_int_equal(generation, 1);
+        spoil(chroma, doc_id, bad[i]);
+        must(chroma_remove_document(&superseded, chroma, doc_id, 1, "w", 1, &err));
+        assert_false(superseded);
+        find_record(&record, arena, chroma, 76);
+        assert_true(record.removed && record.generation == 1);
+        spoil(chroma, doc_id, bad[i]); /* a tombstone */
+        assert_int_equal(made_put(&generation, chroma, 76, &small, 0), CHROMA_PUT);
+        assert_int_equal(generation, 1);
+    }
+    arena_free(arena);
+}
+
+/* A put that is broken off tells of which generation it wrote. */
+static void test_broken_off(void **state) {
+    struct chroma *chroma = opened(state);
+    struct made_options options = small;
+    struct made_source made;
+    enum chroma_put out;
+    char doc_id[SHA256_HEX + 1];
+    bool superseded;
+    made_id(doc_id, 77);
+    must(chroma_remove_document(&superseded, chroma, doc_id, 6, "w", 1, &err));
+    options.cancel_after = 2;
+    made_source(&made, 77, &options);
+    int64_t generation = 3;
+    assert_false(chroma_put_document(&out, &generation, chroma, &made.source, &err));
+    assert_string_equal(err.code, "cancelled");
+    assert_int_equal(generation, 7);
+    made_done(&made);
+}
+
 /* ---- searching ------------------------------------------------------------------------------- */
 
 enum { FIRST = 100, N_DOCUMENTS = 20, N_QUESTION = 16 };
@@ -802,10 +942,10 @@ static void test_comes_back(void **state) {
 int main(int argc, char **argv) {
 #define OWN(name) cmocka_unit_test_setup_teardown(test_##name, open_state, close_state)
     const struct CMUnitTest tests[] = {
-        OWN(settings), OWN(put),     OWN(items),   OWN(revision),    OWN(removal),
-        OWN(cut_off),  OWN(no_text), OWN(list),    OWN(two_writers), OWN(put_and_remove),
-        OWN(recall),   OWN(scores),  OWN(filters), OWN(passages),    OWN(other_space),
-        OWN(lost),
+        OWN(settings), OWN(put),          OWN(items),     OWN(revision),    OWN(removal),
+        OWN(cut_off),  OWN(no_text),      OWN(list),      OWN(two_writers), OWN(put_and_remove),
+        OWN(recall),   OWN(scores),       OWN(filters),   OWN(passages),    OWN(other_space),
+        OWN(lost),     OWN(later_stands), OWN(lost_rows), OWN(generations), OWN(broken_off),
     };
     const struct CMUnitTest around[] = {OWN(fill),   OWN(still_there), OWN(recovers),
                                         OWN(silent), OWN(removals),    OWN(comes_back)};
