@@ -9,7 +9,7 @@
  * Invariants:
  *  1. Nothing is put or asked before the store's epoch is known and noted.
  *  2. Own documents and removals are durable here until the store has been seen to have them. */
-#include "corpus/older.h"
+#include "corpus/standing.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -435,6 +435,7 @@ static void await(struct shared *s, const char *doc_id) {
 
 struct listing {
     struct shared *shared;
+    struct standing *standing; /* of a look at all records; else NULL */
     int64_t newest_ms;
 };
 
@@ -449,6 +450,10 @@ static bool on_record(void *ctx, const struct chroma_record *record, struct erro
         return false;
     if (!whole)
         await(s, record->document.doc_id);
+    if (listing->standing)
+        corpus_standing_meet(listing->standing, record);
+    if (record->removed && record->changed_ms > s->newest_ms)
+        corpus_rows_forget(s);
     if (record->changed_ms > listing->newest_ms)
         listing->newest_ms = record->changed_ms;
     return true;
@@ -471,21 +476,44 @@ static bool look_again(struct shared *s, struct error *err) {
     return ok;
 }
 
-static bool take_changes(struct shared *s, struct error *err) {
-    struct listing listing = {.shared = s};
-    int64_t now_ms = time_mono_ms();
-    bool all = s->looked_ms == 0 || now_ms - s->looked_ms > ALL_MS;
-    if (!look_again(s, err) ||
-        !chroma_list_documents(s->chroma, all ? 0 : s->since_ms, on_record, &listing, err))
+/* *newest_ms: of the changes that were seen. */
+static bool look_at_all(int64_t *newest_ms, struct shared *s, struct error *err) {
+    struct standing standing;
+    struct listing listing = {.shared = s, .standing = &standing};
+    int64_t now_ms = time_mono_ms(), epoch;
+    if (!corpus_shared_epoch(&epoch, s->corpus, err))
         return false;
-    if (all)
+    bool ok = corpus_standing_begin(&standing, s->corpus, epoch, err) &&
+              chroma_list_documents(s->chroma, 0, on_record, &listing, err);
+    if (ok)
         s->looked_ms = now_ms;
+    ok = ok && corpus_standing_end(&standing, s, err);
+    corpus_standing_free(&standing);
+    *newest_ms = listing.newest_ms;
+    return ok;
+}
+
+static bool look_at_changes(int64_t *newest_ms, struct shared *s, struct error *err) {
+    struct listing listing = {.shared = s};
+    bool ok = chroma_list_documents(s->chroma, s->since_ms, on_record, &listing, err);
+    *newest_ms = listing.newest_ms;
+    return ok;
+}
+
+static bool take_changes(struct shared *s, struct error *err) {
+    int64_t now_ms = time_mono_ms(), newest_ms = 0;
+    bool all = corpus_rows_fell(s) || s->looked_ms == 0 || now_ms - s->looked_ms > ALL_MS;
+    if (!look_again(s, err) ||
+        !(all ? look_at_all(&newest_ms, s, err) : look_at_changes(&newest_ms, s, err)))
+        return false;
+    if (newest_ms > s->newest_ms)
+        s->newest_ms = newest_ms;
     if ((all || now_ms - s->older_ms > OLDER_MS) && !corpus_older_look(s, err))
         return false;
     s->older_ms = all || now_ms - s->older_ms > OLDER_MS ? now_ms : s->older_ms;
-    if (listing.newest_ms - OVERLAP_MS > s->since_ms)
-        s->since_ms = listing.newest_ms - OVERLAP_MS;
-    return true;
+    if (newest_ms - OVERLAP_MS > s->since_ms)
+        s->since_ms = newest_ms - OVERLAP_MS;
+    return corpus_rows_judge(s, err);
 }
 
 /* ---- the thread ----------------------------------------------------------------------------- */
@@ -498,6 +526,7 @@ static void round_of(struct shared *s) {
     if (anew) {
         s->looked_ms = s->refused_ms = 0;
         s->since_ms = 0;
+        corpus_rows_forget(s);
     }
     bool ok = tell_removals(s, &err) && take_changes(s, &err) && put_unshared(s, &all, &err);
     if (ok && all && !is_stopping(s))

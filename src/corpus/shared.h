@@ -10,6 +10,20 @@
 #define SHARED_DOWN "backend_unavailable"
 #define SHARED_PENDING 256 /* documents of others that are not whole yet, at most */
 
+/* How many rows there are, and whether they are enough. */
+struct rows {
+    struct {
+        char uuid[40];
+        int64_t most; /* since a document was removed last */
+    } of[CHROMA_MAX_COLLECTIONS];
+    int64_t wanted[2], n_records; /* by the last look at all records */
+    int64_t judge_ms, fell_ms;    /* monotonic; 0: nothing to be judged, nothing fell */
+    int n_short;                  /* looks that found fewer */
+    bool each;                    /* every document is being looked at, by number */
+    int64_t after, begun_ms;
+    int64_t rest_ms; /* monotonic: not again before */
+};
+
 struct shared {
     struct corpus *corpus;
     struct chroma *chroma;
@@ -36,6 +50,8 @@ struct shared {
     int64_t refused_ms; /* monotonic: when documents were refused last */
     char pending[SHARED_PENDING][SHA256_HEX + 1];
     int n_pending;
+    int64_t newest_ms; /* of the changes that are known, by their clocks */
+    struct rows rows;
 };
 
 /* The spaces of the models in use; of one that is not loaded that which has its vectors. */

@@ -27,6 +27,7 @@ static void shared_from(struct shared_row *out, struct arena *arena, sqlite3_stm
     out->generation = sqlite3_column_int64(stmt, 2);
     out->epoch = sqlite3_column_int64(stmt, 3);
     out->revision = column_text(arena, stmt, 4);
+    out->doc_no = sqlite3_column_int64(stmt, 5);
 }
 
 bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
@@ -161,6 +162,40 @@ bool store_list_unshared(struct shared_row **out, int *n, int64_t *last, struct 
     conn_finish(stmt);
     reader_drop(conn);
     return ok;
+}
+
+bool store_list_seen(struct shared_row **out, int *n, struct arena *arena, struct store *store,
+                     int64_t epoch, int64_t after, int limit, struct error *err) {
+    struct conn *conn;
+    bool row = false;
+    *n = 0;
+    if (limit < 0)
+        limit = 0;
+    *out = arena_alloc(arena, ((size_t)limit + 1) * sizeof **out);
+    if (!reader_take(&conn, store, err))
+        return false;
+    sqlite3_stmt *stmt = conn_query(conn, err,
+                                    "SELECT " SHARED_COLUMNS " FROM documents d"
+                                    " WHERE d.doc_no > ? AND d.shared_epoch = ? AND d.state = 1"
+                                    " ORDER BY d.doc_no LIMIT ?",
+                                    "iii", after, epoch, (int64_t)limit);
+    bool ok = stmt != NULL;
+    while (ok && (ok = conn_step(&row, conn, stmt, err)) && row && *n < limit)
+        shared_from(&(*out)[(*n)++], arena, stmt);
+    conn_finish(stmt);
+    reader_drop(conn);
+    return ok;
+}
+
+bool store_set_unseen(struct store_tx *tx, int64_t epoch, const int64_t *doc_nos, int n,
+                      struct error *err) {
+    struct conn *conn = tx_conn(tx, err);
+    bool ok = conn != NULL;
+    for (int i = 0; i < n && ok; i++)
+        ok = conn_run(conn, err,
+                      "UPDATE documents SET shared_epoch = 0 WHERE doc_no = ? AND shared_epoch = ?",
+                      "ii", doc_nos[i], epoch);
+    return tx_done(tx, ok);
 }
 
 bool store_count_shared(struct shared_counts *out, struct store *store, int64_t epoch,

@@ -21,6 +21,7 @@ struct shared_row {
     int64_t generation;   /* 0: the shared store was never seen to have it */
     int64_t epoch;        /* of the shared store that was last seen to have all of it */
     const char *revision; /* that it had then; "" none */
+    int64_t doc_no;       /* of the row; what is put names none */
 };
 bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
                        struct store *store, const char *doc_id, struct error *err);
@@ -48,6 +49,12 @@ bool store_give_up(struct store_tx *tx, const char *doc_id, const char *origin, 
 bool store_list_unshared(struct shared_row **out, int *n, int64_t *last, struct arena *arena,
                          struct store *store, int64_t epoch, int64_t after, int limit,
                          struct error *err);
+/* Own and mirrored ones that the shared store of this epoch was seen to have, likewise. */
+bool store_list_seen(struct shared_row **out, int *n, struct arena *arena, struct store *store,
+                     int64_t epoch, int64_t after, int limit, struct error *err);
+/* Those of these numbers that it was seen to have it has no more: their epoch is 0. */
+bool store_set_unseen(struct store_tx *tx, int64_t epoch, const int64_t *doc_nos, int n,
+                      struct error *err);
 struct shared_counts {
     int64_t own, mirrored;    /* READY documents */
     int64_t unshared;         /* own ones not in the shared store of the epoch, less: */

@@ -5,8 +5,8 @@ import pytest
 
 from proxy import Proxy
 from test_embedding_pipeline import models, pages_of, search, serve, text_of  # noqa: F401
-from test_shared import (MODES, PAGES, PASSAGES, everywhere, found, known, nowhere, settled, store,
-                         until, worker)  # noqa: F401
+from test_shared import (PAGES, PASSAGES, everywhere, known, settled, store, until,
+                         worker)  # noqa: F401
 
 
 # ---- cancelled before it was shared ------------------------------------------------------------
@@ -127,3 +127,100 @@ def test_an_own_document_does_not_give_way(worker):  # noqa: F811
     settled(here)
     assert not known(here)[document["doc_id"]].get("worker")
     assert not keeps_nothing(here, document["doc_id"])
+
+
+# ---- rows that somebody deleted -----------------------------------------------------------------
+
+
+def delete(chroma, collection, **which):
+    """where, or ids."""
+    chroma.call("POST", f"/collections/{chroma.uuid(collection)}/delete", which)
+
+
+def counted(server, chroma):
+    """How many rows each collection has, once the server knows it too."""
+    until(lambda: {one["name"]: one["rows"] for one in store(server)["collections"]}
+          == chroma.counts(), 60, what="the rows counted")
+    return chroma.counts()
+
+
+def delete_all(chroma):
+    for name in chroma.counts():
+        ids = list(chroma.metadata(name))
+        if ids:
+            delete(chroma, name, ids=ids)
+    assert set(chroma.counts().values()) == {0}
+
+
+def read_some(server, name, n=3):
+    return {server.read(pages_of(f"{name}{i}", 1 + i), f"{name}{i}.txt")[1]["doc_id"]: f"{name}{i}"
+            for i in range(n)}
+
+
+def all_found(server, documents):
+    return all(everywhere(server, doc_id, text_of(f"{seed}x0"))
+               for doc_id, seed in documents.items())
+
+
+def test_deleted_documents_are_put_again(worker, chroma):  # noqa: F811
+    """By every worker its own; until then the others say that they are missing."""
+    here, there = worker("here"), worker("there")
+    mine, theirs = read_some(here, "mine"), read_some(there, "theirs", 2)
+    for server in (here, there):
+        settled(server)
+        until(lambda: len(known(server)) == 5, what="all documents")
+    before = counted(here, chroma)
+    there.stop()
+    delete_all(chroma)
+    until(lambda: store(here)["documents"]["missing"] == 2, 120, what="what is missing")
+    until(lambda: len(chroma.metadata(f"{PAGES}-documents")) == 3, what="the own ones")
+    settled(here)
+    assert all_found(here, mine)
+    note = search(here, "heron", "visual")["stages"]["visual"]["note"]
+    assert note == "2 documents are not in ChromaDB yet"
+    there = worker("there")
+    until(lambda: chroma.counts() == before, 60, what="all rows")
+    until(lambda: store(here)["documents"]["missing"] == 0, what="nothing missing")
+    for server in (here, there):
+        settled(server)
+        assert all_found(server, {**mine, **theirs})
+
+
+def test_documents_deleted_while_the_worker_was_away(worker, chroma):  # noqa: F811
+    server = worker()
+    documents = read_some(server, "away", 2)
+    settled(server)
+    before = chroma.counts()
+    server.stop()
+    delete_all(chroma)
+    server = worker()
+    until(lambda: chroma.counts() == before, what="all rows")
+    settled(server)
+    assert all_found(server, documents)
+
+
+@pytest.mark.parametrize("collection", [f"{PAGES}-tokens", PASSAGES])
+def test_rows_of_one_collection_are_put_again(worker, chroma, collection):  # noqa: F811
+    """Seen by the number of rows: the record stands."""
+    server = worker()
+    documents = read_some(server, "rows", 4)
+    settled(server)
+    before = counted(server, chroma)
+    doc_id = list(documents)[2]
+    delete(chroma, collection, where={"doc_id": doc_id})
+    assert chroma.counts()[collection] < before[collection]
+    until(lambda: chroma.counts() == before, 180, what="all rows")
+    assert all_found(server, documents)
+
+
+def test_missing_rows_are_found_after_a_start(worker, chroma):  # noqa: F811
+    server = worker()
+    documents = read_some(server, "start", 2)
+    settled(server)
+    before = chroma.counts()
+    server.stop()
+    delete(chroma, f"{PAGES}-vectors", where={"doc_id": list(documents)[1]})
+    server = worker()
+    until(lambda: chroma.counts() == before, 180, what="all rows")
+    settled(server)
+    assert all_found(server, documents)
