@@ -297,29 +297,35 @@ static bool note_met(struct corpus *corpus, const char *doc_id, const struct sha
     return false;
 }
 
-/* A put from here that nobody saw to its end: the program was killed, or the job cancelled. The
- * document is there if it was read and all of it came there, however late the cancelling; if it was
- * removed, or is not to be read, what is there is to go. */
+/* Of a document that is not here, or never shared since it was taken in: a put from here that
+ * nobody saw to its end, as the program was killed or the job cancelled, and a removal that was not
+ * told, as it was taken in again. The document is there if it was read and all of it came there,
+ * however late the cancelling; if it was removed, or is not to be read, what is there is to go. */
 static bool meet_left(struct corpus *corpus, struct arena *arena,
-                      const struct chroma_record *record, bool known, struct error *err) {
+                      const struct chroma_record *record, bool known, bool ours,
+                      struct error *err) {
     const char *doc_id = record->document.doc_id;
     struct document_row row = {.state = DOCUMENT_WAITING};
-    struct job_row job;
-    bool found = false, busy = false, whole = false;
+    struct job_row job = {.state = JOB_CANCELLED};
+    bool found = false, has_job = false, whole = false;
     int64_t removed, epoch;
     if (!store_find_removal(&removed, corpus->store, doc_id, err) ||
         (known && (!store_find_document(&row, &found, arena, corpus->store, doc_id, err) ||
-                   !store_find_document_job(&job, &busy, arena, corpus->store, doc_id, err))))
+                   !store_find_document_job(&job, &has_job, arena, corpus->store, doc_id, err))))
         return false;
-    busy = busy && job.state != JOB_CANCELLED && job.state != JOB_FAILED;
-    if (removed >= record->generation || busy || known != found || (!known && removed == 0))
+    bool ready = row.state == DOCUMENT_READY, later = record->generation > removed;
+    bool busy = has_job && job.state != JOB_CANCELLED && job.state != JOB_FAILED;
+    if (!known)
+        return removed == 0 || !later ||
+               note_left(corpus, arena, doc_id, NULL, record->generation, err);
+    if (!found || busy || (ready && !(has_job && job.state == JOB_CANCELLED)))
         return true;
-    if (!known || row.state != DOCUMENT_READY)
-        return note_left(corpus, arena, doc_id, known ? &row : NULL, record->generation, err);
-    return corpus_shared_epoch(&epoch, corpus, err) &&
-           chroma_is_whole(&whole, corpus->shared->chroma, record, err) &&
-           (!whole ||
-            corpus_share_seen(corpus, doc_id, record->generation, epoch, record->revision, err));
+    if (!later || (ours && !ready))
+        return note_left(corpus, arena, doc_id, &row, later ? record->generation : removed, err);
+    return !ours || (corpus_shared_epoch(&epoch, corpus, err) &&
+                     chroma_is_whole(&whole, corpus->shared->chroma, record, err) &&
+                     (!whole || corpus_share_seen(corpus, doc_id, record->generation, epoch,
+                                                  record->revision, err)));
 }
 
 bool corpus_share_meet(struct corpus *corpus, const struct chroma_record *record,
@@ -328,10 +334,10 @@ bool corpus_share_meet(struct corpus *corpus, const struct chroma_record *record
     struct arena *arena = arena_new(0);
     struct shared_row row;
     bool found;
-    bool ours = strcmp(record->worker, corpus->shared->worker) == 0 && !record->removed;
+    bool ours = strcmp(record->worker, corpus->shared->worker) == 0;
     bool ok = store_find_shared(&row, &found, arena, corpus->store, doc_id, err);
-    if (ok && ours && (!found || (!*row.origin && row.generation == 0))) {
-        ok = meet_left(corpus, arena, record, found, err);
+    if (ok && !record->removed && (found ? !*row.origin && row.generation == 0 : ours)) {
+        ok = meet_left(corpus, arena, record, found, ours, err);
     } else if (ok && found && !*row.origin && row.generation > 0 && row.epoch > 0) {
         bool older = record->generation < row.generation;
         bool later = record->generation > row.generation;
