@@ -522,6 +522,29 @@ static bool touch(struct chroma_one *one, struct chroma *chroma, struct error *e
                           (long long)one->n_rows);
 }
 
+bool chroma_prove_reads(struct chroma *chroma, const struct chroma_set *set, int i,
+                        struct error *err) {
+    struct chroma_link_state state;
+    chroma_link_state(&state, NULL, chroma->link);
+    lock_take(&chroma->lock);
+    bool looked_at = state.n_broken == chroma->n_broken_seen;
+    lock_drop(&chroma->lock);
+    struct chroma_one one = set->of[i];
+    struct error why = {0};
+    if (looked_at || !one.uuid[0] || one.foreign)
+        return true;
+    for (int n = 1; !touch(&one, chroma, &why); n++) {
+        if (n < MAX_LOST) { /* rows that go, or the network */
+            time_sleep_ms(TOUCH_PAUSE_MS);
+            continue;
+        }
+        return error_set_code(err, ERROR_BUSY, "backend_unavailable",
+                              "ChromaDB's collection %.120s is being looked at: %.120s", one.name,
+                              why.text);
+    }
+    return true;
+}
+
 /* A damaged one goes out of the way, and a new one takes its name. */
 static bool recover(struct chroma *chroma, const struct chroma_one *one, const struct error *why,
                     struct error *err) {

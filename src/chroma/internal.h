@@ -140,6 +140,10 @@ bool chroma_current(struct chroma_set *out, struct chroma *chroma, struct error 
 /* Asks the server for UUIDs again; *same: they are what set has. */
 bool chroma_still(bool *same, struct chroma *chroma, const struct chroma_set *set,
                   struct error *err);
+/* Since the server may have been started anew, as connections had ended, no check has touched its
+ * collections: does this one have the vectors that its rows are of? Asks nothing where one has. */
+bool chroma_prove_reads(struct chroma *chroma, const struct chroma_set *set, int i,
+                        struct error *err);
 /* ERROR_CONFLICT other_space, unless vectors of this space may be written to and asked of kind. */
 bool chroma_check_space(const struct chroma_set *set, enum item_kind kind, const char *space,
                         struct error *err);

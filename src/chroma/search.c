@@ -506,8 +506,13 @@ bool chroma_search(struct index_hit **out, int *n, struct index_effort *effort, 
     else if (ok && query->doc_ids && query->n_doc_ids > MAX_DOC_IDS)
         ok = error_set(err, ERROR_LIMIT, "a filter of %d documents, of at most %d",
                        query->n_doc_ids, MAX_DOC_IDS);
+    else if (ok && set->spaces[query->kind].late)
+        ok = search_late(&s, err) &&
+             chroma_prove_reads(chroma, set, CHROMA_OF(query->kind, CHROMA_TOKENS), err) &&
+             give(out, n, &s, err);
     else if (ok)
-        ok = (set->spaces[query->kind].late ? search_late(&s, err) : search_single(&s, err)) &&
+        ok = search_single(&s, err) &&
+             chroma_prove_reads(chroma, set, CHROMA_OF(query->kind, CHROMA_VECTORS), err) &&
              give(out, n, &s, err);
     if (effort)
         *effort = spent;

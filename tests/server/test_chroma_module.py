@@ -89,6 +89,25 @@ def test_a_damaged_collection_is_made_anew(server, how):
     assert len(server.deaths) == (2 if how == "crash" else 0)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_first_search_after_a_restart(server, damaged):
+    """A collection that lost its vectors answers with none: that is no answer."""
+    process = start(server.port, "test_first_search",
+                    **({"DOCUSEARCH_DAMAGED": "1"} if damaged else {}))
+    try:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        if damaged:
+            server.damage("made-tokens", "lost")
+        else:
+            server.kill()
+            server.start()
+        process.send_signal(signal.SIGCONT)
+        said, _ = process.communicate(timeout=120 * SLOW)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+
+
 def test_searches_while_documents_go(server):
     """ChromaDB answers some of them with 500 then; its indexes are whole all the same."""
     run(server.port, "test_fill")

@@ -4,6 +4,7 @@
 #include "made.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -887,6 +888,40 @@ static void test_recovers(void **state) {
     arena_free(arena);
 }
 
+/* The first searches of a server that was started anew, before any check: whole, or none. */
+static void test_first_search(void **state) {
+    struct chroma *chroma = opened(state);
+    struct arena *arena = arena_new(0);
+    fill(chroma);
+    made_check(chroma);
+    float question[N_QUESTION * DIM];
+    made_question(question, N_QUESTION, FIRST, 1, &paged, 0.1f);
+    struct chroma_query query = {
+        .kind = ITEM_PAGE, .vectors = question, .n_vectors = N_QUESTION, .limit = 10};
+    struct index_hit *hits;
+    int n = 0, n_failed = 0;
+    must(chroma_search(&hits, &n, NULL, arena, chroma, &query, &err));
+    assert_int_equal(n, 10);
+    print_message("filled\n");
+    fflush(stdout);
+    raise(SIGSTOP);
+    for (int i = 0; i < 5; i++) {
+        if (chroma_search(&hits, &n, NULL, arena, chroma, &query, &err)) {
+            assert_int_equal(n, 10);
+        } else {
+            assert_string_equal(err.code, "backend_unavailable");
+            n_failed++;
+        }
+    }
+    print_message("%d failed: %s\n", n_failed, n_failed ? err.text : "");
+    assert_int_equal(n_failed, getenv("DOCUSEARCH_DAMAGED") ? 5 : 0);
+    made_check(chroma);
+    fill(chroma);
+    must(chroma_search(&hits, &n, NULL, arena, chroma, &query, &err));
+    assert_int_equal(n, 10);
+    arena_free(arena);
+}
+
 /* A server that takes connections and never answers. */
 static void test_silent(void **state) {
     struct chroma *chroma = *state = made_open();
@@ -947,8 +982,9 @@ int main(int argc, char **argv) {
         OWN(recall),   OWN(scores),       OWN(filters),   OWN(passages),    OWN(other_space),
         OWN(lost),     OWN(later_stands), OWN(lost_rows), OWN(generations), OWN(broken_off),
     };
-    const struct CMUnitTest around[] = {OWN(fill),   OWN(still_there), OWN(recovers),
-                                        OWN(silent), OWN(removals),    OWN(comes_back)};
+    const struct CMUnitTest around[] = {OWN(fill),        OWN(still_there), OWN(recovers),
+                                        OWN(silent),      OWN(removals),    OWN(comes_back),
+                                        OWN(first_search)};
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
         int failed = cmocka_run_group_tests_name("chroma", tests, NULL, NULL);
