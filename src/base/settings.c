@@ -536,6 +536,19 @@ static bool check_collection(const char *variable, const char *name, struct erro
                      variable, name);
 }
 
+/* Is it a collection's name with one of those words of ours behind it? */
+static bool is_fellow(const char *name, const char *collection) {
+    static const char *const words[] = {"-tokens", "-vectors", "-documents"};
+    size_t len = strlen(collection);
+    if (strncmp(name, collection, len) != 0)
+        return false;
+    for (size_t i = 0; i < BASE_COUNT(words); i++) {
+        if (strcmp(name + len, words[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool check_chroma(const struct settings *out, struct error *err) {
     if (!check_collection("VISUAL_COLLECTION", out->visual_collection, err) ||
         !check_collection("TEXT_COLLECTION", out->text_collection, err))
@@ -543,6 +556,12 @@ static bool check_chroma(const struct settings *out, struct error *err) {
     if (strcmp(out->visual_collection, out->text_collection) == 0)
         return error_set(err, ERROR_INPUT, "VISUAL_COLLECTION and TEXT_COLLECTION are both '%s'",
                          out->text_collection);
+    if (is_fellow(out->visual_collection, out->text_collection) ||
+        is_fellow(out->text_collection, out->visual_collection))
+        return error_set(err, ERROR_INPUT,
+                         "VISUAL_COLLECTION '%.200s' and TEXT_COLLECTION '%.200s': '-tokens', "
+                         "'-vectors' and '-documents' behind the other's name are taken",
+                         out->visual_collection, out->text_collection);
     if (*out->chroma_host && !out->index_full_vectors)
         return error_set(err, ERROR_INPUT,
                          "CHROMA_HOST needs INDEX_FULL_VECTORS=true: what is shared is every "

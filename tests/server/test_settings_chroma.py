@@ -14,7 +14,7 @@ import tiny_model
 from browser_files import make_pdf
 from programs import free_port
 from recording_proxy import RecordingProxy, make_certificate
-from running import PROGRAM, SLOW
+from running import PROGRAM, SLOW, environment
 
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # where libcurl looks on Debian
 
@@ -148,6 +148,19 @@ def test_visual_and_text_collection(chroma, share, checkpoint):
     assert read(others, "Something else.", "b.txt") != document["doc_id"]
     assert "visual_collection" in chroma.collections() and "text_collection" in chroma.collections()
     assert document["doc_id"] not in documents_of(chroma)
+
+
+@pytest.mark.parametrize("word", ["-tokens", "-vectors", "-documents"])
+@pytest.mark.parametrize("base", ["VISUAL_COLLECTION", "TEXT_COLLECTION"])
+def test_a_collection_is_not_one_of_the_others(tmp_path, base, word):
+    """The rows of both would lie in one."""
+    other = {"VISUAL_COLLECTION": "TEXT_COLLECTION", "TEXT_COLLECTION": "VISUAL_COLLECTION"}[base]
+    done = subprocess.run([PROGRAM, "list"], capture_output=True, text=True,
+                          env=environment(tmp_path / "data", **{base: "abc", other: "abc" + word}))
+    assert done.returncode != 0 and f"{other} 'abc{word}'" in done.stderr, done.stderr
+    done = subprocess.run([PROGRAM, "list"], capture_output=True, text=True,
+                          env=environment(tmp_path / "data", **{base: "abc", other: "abc.tokens"}))
+    assert done.returncode == 0, done.stderr
 
 
 def test_chroma_token(chroma, proxy, share):
