@@ -455,6 +455,27 @@ def test_what_comes_after_an_untold_removal_is_later(worker, chroma):
     until(lambda: doc_id not in known(first), what="the removal")
 
 
+def test_a_removal_is_told_when_nothing_comes_of_what_came_after_it(worker, chroma):
+    """It was taken in again before ChromaDB heard of its removal, and that was cancelled."""
+    first, second = worker("first"), worker("second")
+    _, document = first.read(pages_of("undone", 1), "undone.txt")
+    doc_id = document["doc_id"]
+    settled(first)
+    until(lambda: doc_id in known(second), what="the document")
+    away(second, chroma)
+    assert second.request("DELETE", f"/documents/{doc_id}").status == 200
+    sent = second.upload(pages_of("undone", 1), "undone.txt").json["documents"][0]
+    until(lambda: second.get(f"/jobs/{sent['job_id']}").json["retrying"], what="a job that waits")
+    assert second.request("POST", f"/jobs/{sent['job_id']}/cancel").status == 200
+    chroma.start()
+    until(lambda: doc_id not in known(first), what="the removal")
+    assert known(second)[doc_id]["status"] == "failed"
+    assert second.request("POST", f"/jobs/{sent['job_id']}/retry").status == 200
+    assert second.wait_job(sent["job_id"])["state"] == "completed"
+    for server in (first, second):
+        until(lambda: everywhere(server, doc_id, text_of("undonex0")), what="it again")
+
+
 def is_built_to_fail():
     return b"DOCUSEARCH_FAULT" in Path(PROGRAM).read_bytes()
 
