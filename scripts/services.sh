@@ -61,9 +61,14 @@ load_settings() {
     case "${CHROMA_SSL:-}" in 1 | true | yes | on) scheme=https ;; esac
     # CHROMA_HOST names a ChromaDB of somebody's, unless it is where ours would be and nobody is.
     chroma_elsewhere=
+    chromadb_here=$CHROMADB_PORT # its port on this machine, if it is
     chromadb_url=http://127.0.0.1:$CHROMADB_PORT
     if [ -n "${CHROMA_HOST:-}" ]; then
         chromadb_url=$scheme://$CHROMA_HOST:${CHROMA_PORT:-8000}
+        case "$CHROMA_HOST" in
+        localhost | 127.*) chromadb_here=${CHROMA_PORT:-8000} ;;
+        *) chromadb_here= ;;
+        esac
         case "$CHROMA_HOST:${CHROMA_PORT:-8000}" in
         "localhost:$CHROMADB_PORT" | "127.0.0.1:$CHROMADB_PORT")
             if ! running chromadb >/dev/null && ! contained chromadb && chroma_answers; then
@@ -77,29 +82,46 @@ load_settings() {
 
 # ---- asking ----------------------------------------------------------------------------------------
 
-# Whether a GET answers 2xx or 3xx within 5 s; its reply is dropped.
-answers() {
+# What a GET answers, where that is 2xx or 3xx, within 5 s; else status 1.
+reply() {
     if command -v curl >/dev/null; then
-        curl -fsS --noproxy '*' --max-time 5 -o /dev/null "$1" 2>/dev/null
+        curl -fsS --noproxy '*' --max-time 5 "$1" 2>/dev/null
     elif command -v wget >/dev/null; then
-        wget -q --no-proxy --tries=1 --timeout=5 -O /dev/null "$1" 2>/dev/null
+        wget -q --no-proxy --tries=1 --timeout=5 -O - "$1" 2>/dev/null
     else
         python3 - "$1" 2>/dev/null <<'END'
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-opener.open(sys.argv[1], timeout=5).read(1)
+sys.stdout.buffer.write(opener.open(sys.argv[1], timeout=5).read(1 << 20))
 END
     fi
 }
 
+answers() {
+    reply "$1" >/dev/null
+}
+
 # The heartbeat of a ChromaDB elsewhere, with the key for what stands before it.
-chroma_answers() {
+chroma_reply() {
     if [ -n "${CHROMA_TOKEN:-}" ] && command -v curl >/dev/null; then
         printf 'header = "x-chroma-token: %s"\n' "$CHROMA_TOKEN" |
-            curl -fsS --max-time 5 -K - -o /dev/null "$chromadb_url/api/v2/heartbeat" 2>/dev/null
+            curl -fsS --max-time 5 -K - "$chromadb_url/api/v2/heartbeat" 2>/dev/null
     else
-        answers "$chromadb_url/api/v2/heartbeat"
+        reply "$chromadb_url/api/v2/heartbeat"
     fi
+}
+
+chroma_answers() {
+    chroma_reply >/dev/null
+}
+
+# Whether it is NAME that answers there: any web server may.
+is_itself() {
+    case "$1" in
+    chromadb) chroma_reply | grep -q '"nanosecond heartbeat"' ;;
+    copyparty) reply "$copyparty_url/?ls" | grep -q '"srvinf"' ;;
+    worker) reply "$worker_url/health" | grep -q '"queue"' ;;
+    esac
 }
 
 # ---- ports -----------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def test_start_look_upload_and_stop(real):
                            ("worker", "WORKER_PORT")):
         assert status["services"][name] == {
             "status": "running", "url": f"http://127.0.0.1:{real.ports[variable]}",
-            "mode": "native", "pid": pids[name]}
+            "mode": "native", "pid": pids[name], "taken_by": None}
         assert alive(pids[name])
     log = (real.folder / "logs" / "worker-native.log").read_text()
     assert f"CHROMA_HOST=127.0.0.1 CHROMA_PORT={real.ports['CHROMADB_PORT']}" in log
@@ -330,7 +330,8 @@ def test_a_chromadb_elsewhere_is_used_and_left_alone(real):
         done = real.run("start-all.sh")
         assert done.returncode == 0, done.stderr
         assert real.status()["services"]["chromadb"] == {
-            "status": "running", "url": f"http://127.0.0.1:{port}", "mode": "external", "pid": None}
+            "status": "running", "url": f"http://127.0.0.1:{port}", "mode": "external", "pid": None,
+            "taken_by": None}
         assert real.run("stop-all.sh").returncode == 0
         assert theirs.poll() is None
     finally:
@@ -369,7 +370,7 @@ def test_a_process_that_came_to_the_same_id_is_not_ended(project):
         (services / "worker.pid").write_text(f"{other.pid} {began}@{boot}\n")  # and this is it
         assert project.status()["services"]["worker"] == {
             "status": "unhealthy", "url": f"http://127.0.0.1:{project.ports['WORKER_PORT']}",
-            "mode": "native", "pid": other.pid}
+            "mode": "native", "pid": other.pid, "taken_by": None}
         assert project.run("stop-all.sh").returncode == 0
         assert other.wait(5) == -signal.SIGTERM
     finally:
@@ -474,6 +475,52 @@ def test_without_docker_it_says_so(project):
     assert done.returncode == 1 and "Docker" in done.stderr
     done = project.run("start-all.sh")
     assert done.returncode == 1 and "run-worker-native.sh setup --services" in done.stderr
+
+
+def test_strangers_on_the_ports_are_told_of(project):
+    """Whether they answer as web servers do or not at all: they are none of these services."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", int(project.ports["COPYPARTY_PORT"])), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    health = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", int(project.ports["WORKER_PORT"])), Page)
+    threading.Thread(target=health.serve_forever, daemon=True).start()
+    mute = socket.create_server(("127.0.0.1", int(project.ports["CHROMADB_PORT"])))
+    try:
+        threading.Thread(target=lambda: [mute.accept()[0].close() for _ in range(4)],
+                         daemon=True).start()
+        services = project.status()["services"]
+        for name, one in services.items():
+            assert (one["status"], one["mode"], one["pid"]) == ("stopped", None, None), name
+            assert one["taken_by"].startswith(f"pid {os.getpid()} ("), name
+        said = project.run("status.sh").stdout.splitlines()
+        assert len(said) == 3
+        for line, variable in zip(said, ("CHROMADB_PORT", "COPYPARTY_PORT", "WORKER_PORT")):
+            assert (f"(port {project.ports[variable]} is taken by pid {os.getpid()} ("
+                    in line), line
+    finally:
+        for one in (server, health):
+            one.shutdown()
+            one.server_close()
+        mute.close()
+    assert {one["taken_by"] for one in project.status()["services"].values()} == {None}
+
+
+def test_services_that_somebody_else_started_are_known_by_their_replies(real, tmp_path):
+    assert real.run("start-all.sh", "--cpu").returncode == 0
+    pids = {name: real.pid(name) for name in ("chromadb", "copyparty", "worker")}
+    noted = {path: path.read_text() for path in (real.folder / "services").glob("*.pid")}
+    for path in noted:
+        path.unlink()
+    try:
+        services = real.status()["services"]
+        assert {one["status"] for one in services.values()} == {"running"}
+        assert {one["mode"] for one in services.values()} == {"external"}
+        assert {one["taken_by"] for one in services.values()} == {None}
+    finally:
+        for path, text in noted.items():
+            path.write_text(text)
+    assert real.run("stop-all.sh").returncode == 0 and not any(map(alive, pids.values()))
 
 
 def test_usage(project):
