@@ -375,6 +375,115 @@ static void own_documents_that_were_not_shared_are_listed(void **state) {
     fixture_close(&f);
 }
 
+/* "1 2 8 ": documents that the store of epoch 5 was seen to have. */
+static const char *seen(struct fixture *f, int64_t after, int limit) {
+    struct shared_row *rows;
+    int n;
+    must(store_list_seen(&rows, &n, f->arena, f->store, 5, after, limit, &err));
+    char *text = arena_strdup(f->arena, "");
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(rows[i].doc_no, strtol(rows[i].doc_id, NULL, 16));
+        text = arena_printf(f->arena, "%s%d ", text, (int)rows[i].doc_no);
+    }
+    return text;
+}
+
+static void what_the_shared_store_has_no_more_is_to_be_put_again(void **state) {
+    (void)state;
+    struct fixture f;
+    struct store_tx *tx;
+    struct shared_counts counts;
+    fixture_open(&f);
+    for (int i = 1; i <= 4; i++)
+        put_text(&f, i, "walrus");
+    struct document_row mirrored = row_of(&f, 5, "m.pdf"), waiting = row_of(&f, 6, "w.pdf");
+    assert_true(put_mirrored(&f, &mirrored, "tusks", 1));
+    put_own(&f, &waiting);
+    for (int i = 1; i <= 3; i++)
+        set_shared(&f, i, 1, i == 2 ? 4 : 5);
+    set_shared(&f, 6, 1, 5);
+    assert_string_equal(seen(&f, 0, 9), "1 3 5 ");
+    assert_string_equal(seen(&f, 1, 1), "3 ");
+    const int64_t gone[] = {1, 2, 4, 5};
+    must(store_begin(&tx, f.store, &err));
+    must(store_set_unseen(tx, 5, gone, 4, &err));
+    must(store_commit(tx, &err));
+    assert_string_equal(seen(&f, 0, 9), "3 ");
+    assert_string_equal(shared(&f, 1), " generation 1 epoch 0 rev");
+    assert_string_equal(shared(&f, 2), " generation 1 epoch 4 rev");
+    assert_string_equal(unshared(&f, 5, 0, 9), "1 2 4 (last 4)");
+    must(store_count_shared(&counts, f.store, 5, &err));
+    assert_int_equal(counts.unshared, 3);
+    assert_int_equal(counts.unseen, 1);
+    fixture_close(&f);
+}
+
+static void put_job(struct fixture *f, int n, bool cancelled) {
+    struct store_tx *tx;
+    int64_t job_id;
+    bool found = true;
+    must(store_begin(&tx, f->store, &err));
+    must(store_put_job(tx, &job_id, "ingest", test_id(f->arena, n), "x", 3, &err));
+    if (cancelled)
+        must(store_cancel_job(tx, &found, job_id, &err));
+    assert_true(found);
+    must(store_commit(tx, &err));
+}
+
+static void what_was_cancelled_while_it_was_held_is_not_counted(void **state) {
+    (void)state;
+    struct fixture f;
+    struct shared_counts counts;
+    fixture_open(&f);
+    for (int i = 1; i <= 4; i++)
+        put_text(&f, i, "walrus");
+    for (int i = 1; i <= 3; i++)
+        set_shared(&f, i, 0, SHARED_HELD);
+    put_job(&f, 1, true);
+    put_job(&f, 2, false);
+    put_job(&f, 4, true); /* which is not held */
+    must(store_count_shared(&counts, f.store, 5, &err));
+    assert_int_equal(counts.own, 4);
+    assert_int_equal(counts.cancelled, 1);
+    assert_int_equal(counts.unshared, 3);
+    assert_int_equal(counts.never_shared, 3);
+    put_job(&f, 1, false); /* its newest counts */
+    must(store_count_shared(&counts, f.store, 5, &err));
+    assert_int_equal(counts.cancelled, 0);
+    assert_int_equal(counts.unshared, 4);
+    fixture_close(&f);
+}
+
+static void an_own_document_gives_way(void **state) {
+    (void)state;
+    struct fixture f;
+    struct store_tx *tx;
+    char doc_id[SHA256_HEX + 1];
+    bool found;
+    fixture_open(&f);
+    struct document_row row = row_of(&f, 1, "here.pdf");
+    row.source_path = "/here/a.pdf";
+    put_own(&f, &row);
+    read_own(&f, &row, "walrus");
+    row.source_path = "/there/a.pdf";
+    assert_false(put_mirrored(&f, &row, "tusks", 1));
+    must(store_begin(&tx, f.store, &err));
+    must(store_give_up(tx, row.doc_id, "other:8", &err));
+    must(store_commit(tx, &err));
+    assert_true(put_mirrored(&f, &row, "tusks", 1));
+    assert_string_equal(shared(&f, 1), "other:8 generation 1 epoch 5 r1");
+    assert_string_equal(found_by(&f, "tusks"), "1");
+    assert_string_equal(found_by(&f, "walrus"), "");
+    assert_string_equal(find(&f, 1).source_path, "/there/a.pdf");
+    must(store_find_source(doc_id, &found, f.store, "/here/a.pdf", &err));
+    assert_false(found);
+    must(store_begin(&tx, f.store, &err));
+    assert_false(store_give_up(tx, test_id(f.arena, 9), "other:8", &err));
+    assert_int_equal(err.kind, ERROR_MISSING);
+    store_rollback(tx);
+    fixture_close(&f);
+}
+
 /* "3 1 2": removals not told. */
 static const char *untold(struct fixture *f, int limit) {
     struct removal_row *rows;
@@ -597,6 +706,9 @@ int run_shared_tests(void) {
         cmocka_unit_test(mirrored_documents_lack_no_vectors),
         cmocka_unit_test(a_mirrored_document_that_is_taken_in_becomes_own),
         cmocka_unit_test(own_documents_that_were_not_shared_are_listed),
+        cmocka_unit_test(what_the_shared_store_has_no_more_is_to_be_put_again),
+        cmocka_unit_test(what_was_cancelled_while_it_was_held_is_not_counted),
+        cmocka_unit_test(an_own_document_gives_way),
         cmocka_unit_test(removals_are_told_and_forgotten),
         cmocka_unit_test(a_removal_put_in_while_one_is_told_is_not_told),
         cmocka_unit_test(a_removal_outlives_what_it_removed),
