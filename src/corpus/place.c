@@ -23,53 +23,65 @@ static uint64_t mixed(uint64_t hash, uint64_t value) {
     return hash;
 }
 
-struct identity {
-    uint64_t filesystem, inode, birth_ns, mount;
-};
-
 static uint64_t nanoseconds(int64_t s, int64_t ns) {
     return (uint64_t)s * 1000000000 + (uint64_t)ns;
 }
 
-static bool identify(struct identity *out, int fd) {
+/* 0: not known. */
+static uint64_t birth_ns(int fd, const struct stat *st) {
+#if defined(__APPLE__)
+    (void)fd;
+    return nanoseconds(st->st_birthtimespec.tv_sec, st->st_birthtimespec.tv_nsec);
+#elif defined(STATX_BTIME)
+    struct statx more;
+    (void)st;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &more) == 0 && more.stx_mask & STATX_BTIME)
+        return nanoseconds(more.stx_btime.tv_sec, more.stx_btime.tv_nsec);
+#endif
+    return 0;
+}
+
+static bool mount_of(uint64_t *mount, int fd) {
+    struct stat st;
+#ifdef STATX_MNT_ID
+    struct statx more;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &more) == 0 && more.stx_mask & STATX_MNT_ID) {
+        *mount = more.stx_mnt_id;
+        return true;
+    }
+#endif
+    if (fstat(fd, &st) != 0)
+        return false;
+    *mount = (uint64_t)st.st_dev;
+    return true;
+}
+
+/* Of what lies on the mount whose root is open as fd. */
+static bool place_below(uint64_t *place, uint64_t above, int fd) {
     struct stat st;
     struct statvfs whole;
     if (fstat(fd, &st) != 0 || fstatvfs(fd, &whole) != 0)
         return false;
-    *out = (struct identity){.filesystem = (uint64_t)(whole.f_fsid ? whole.f_fsid : st.st_dev),
-                             .inode = (uint64_t)st.st_ino,
-                             .mount = (uint64_t)st.st_dev};
-#if defined(__APPLE__)
-    out->birth_ns = nanoseconds(st.st_birthtimespec.tv_sec, st.st_birthtimespec.tv_nsec);
-#elif defined(STATX_MNT_ID)
-    struct statx more;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME | STATX_MNT_ID, &more) == 0) {
-        if (more.stx_mask & STATX_BTIME)
-            out->birth_ns = nanoseconds(more.stx_btime.tv_sec, more.stx_btime.tv_nsec);
-        if (more.stx_mask & STATX_MNT_ID)
-            out->mount = more.stx_mnt_id;
-    }
-#endif
+    *place = mixed(above, (uint64_t)(whole.f_fsid ? whole.f_fsid : st.st_dev));
+    *place = mixed(mixed(*place, (uint64_t)st.st_ino), birth_ns(fd, &st));
+    if (*place == 0)
+        *place = 1;
     return true;
 }
 
 /* Takes fd, also where it fails; above NULL: it is the root. */
 static bool enter(struct uploads_spot *out, const struct uploads_spot *above, int fd) {
-    struct identity id;
+    struct uploads_spot spot = {.fd = fd, .place = above ? above->place : FNV_BASIS};
     if (fd < 0)
         return false;
-    if (!identify(&id, fd)) {
+    if (!mount_of(&spot.mount, fd) ||
+        ((!above || spot.mount != above->mount) && !place_below(&spot.place, spot.place, fd))) {
         int why = errno;
         close(fd);
         errno = why;
         return false;
     }
-    uint64_t place = above ? above->place : FNV_BASIS;
-    if (!above || id.mount != above->mount) {
-        place = mixed(mixed(mixed(place, id.filesystem), id.inode), id.birth_ns);
-        place = place ? place : 1;
-    }
-    *out = (struct uploads_spot){fd, place, id.mount};
+    *out = spot;
     return true;
 }
 

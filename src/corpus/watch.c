@@ -6,10 +6,10 @@
  *  1. A content is taken once: where the mark of a path (size, time, inode) is the one that was
  *     taken, it is not read again, though its document was removed since.
  *  2. A file is taken only after its mark has stood still, and with no half of an upload beside it.
- *  3. A document loses a path only when the path is found missing twice, some time apart, both
- * times in the place (place.h) where the file was seen that the document came from. Where the
- * folder or a disk is another, is gone or cannot be read, and where nobody can tell where the file
- * was seen, it is kept: until it is seen again, or is missing in its own place.
+ *  3. A document loses a path only when that is found missing twice, some time apart, both times in
+ *     the place (place.h) where the file was seen that the document came from. Where the folder or
+ *     a disk is another, is gone or cannot be read, and where nobody can tell where the file was
+ *     seen, the path is kept: until a file is there again, or is missing in its own place.
  *  4. What was moved is added under its new path before the old one is dropped.
  *  5. The table is the thread's alone; others leave word in `told`. */
 #include "base/notify.h"
