@@ -502,7 +502,8 @@ static bool look_at_changes(int64_t *newest_ms, struct shared *s, struct error *
 
 static bool take_changes(struct shared *s, struct error *err) {
     int64_t now_ms = time_mono_ms(), newest_ms = 0;
-    bool all = corpus_rows_fell(s) || s->looked_ms == 0 || now_ms - s->looked_ms > ALL_MS;
+    corpus_rows_look(s);
+    bool all = s->looked_ms == 0 || now_ms - s->looked_ms > ALL_MS;
     if (!look_again(s, err) ||
         !(all ? look_at_all(&newest_ms, s, err) : look_at_changes(&newest_ms, s, err)))
         return false;

@@ -171,22 +171,23 @@ static void count(bool *fell, bool *missing, struct shared *s) {
 void corpus_rows_forget(struct shared *s) {
     for (int i = 0; i < CHROMA_MAX_COLLECTIONS; i++)
         s->rows.of[i].uuid[0] = '\0';
-    s->rows.fell_ms = 0;
+    s->rows.fell_ms = s->rows.judge_ms = 0;
+    s->rows.n_short = 0;
 }
 
-bool corpus_rows_fell(struct shared *s) {
+void corpus_rows_look(struct shared *s) {
     bool fell, missing;
     struct rows *rows = &s->rows;
     int64_t now_ms = time_mono_ms();
     count(&fell, &missing, s);
     if (!fell || rows->each || rows->n_short > 0)
-        return false;
+        return;
     if (rows->fell_ms == 0)
         rows->fell_ms = now_ms;
     if (now_ms - rows->fell_ms < SETTLE_MS || now_ms - s->looked_ms < FELL_MS)
-        return false;
+        return;
     rows->n_short = 1;
-    return true;
+    s->looked_ms = 0;
 }
 
 /* ---- each by itself ------------------------------------------------------------------------- */

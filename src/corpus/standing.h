@@ -19,10 +19,11 @@ void corpus_standing_meet(struct standing *standing, const struct chroma_record 
 bool corpus_standing_end(struct standing *standing, struct shared *shared, struct error *err);
 void corpus_standing_free(struct standing *standing);
 
-/* A document was removed, or the store is another one: that rows went says nothing. */
+/* A document was removed, or the store is another one: that rows went says nothing until all
+ * records were looked at again. */
 void corpus_rows_forget(struct shared *shared);
-/* Are there fewer than there were, so that all records are to be looked at? */
-bool corpus_rows_fell(struct shared *shared);
+/* Where there are fewer rows than there were, all records are to be looked at. */
+void corpus_rows_look(struct shared *shared);
 /* Each round: where rows have been missing for two looks, every document is looked at. */
 bool corpus_rows_judge(struct shared *shared, struct error *err);
 
