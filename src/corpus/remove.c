@@ -23,7 +23,11 @@ static bool put_removal(struct corpus *corpus, struct store_tx *tx, const char *
     int64_t generation = reason->told ? reason->generation : shared->generation;
     if (generation == 0 && !corpus->shared)
         return true;
-    return store_put_removal(tx, doc_id, generation, time_wall_ms(), reason->told, err);
+    /* A put from here that was not noted may have left rows, of which the other worker, who told of
+     * the removal, did not know. */
+    bool mirrored = shared->origin && *shared->origin;
+    bool told = reason->told && (mirrored || shared->epoch > 0);
+    return store_put_removal(tx, doc_id, generation, time_wall_ms(), told, err);
 }
 
 /* The rows in one transaction. With a source, only that source goes while there are others. */
