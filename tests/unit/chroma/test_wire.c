@@ -121,7 +121,7 @@ static void test_record(void **state) {
     struct made_source made;
     made_source(&made, 5, &options);
     struct chroma_record *record = &made.source.record, back;
-    record->generation = (int64_t)1 << 40;
+    record->generation = CHROMA_MAX_GENERATION;
     record->n_page_rows = 4;
     record->n_chunk_rows = 2;
     record->changed_ms = 1795357780937;
@@ -140,10 +140,10 @@ static void test_record(void **state) {
     assert_int_equal(back.n_chunk_rows, 2);
     assert_memory_equal(back.pages, record->pages, 4 * sizeof *record->pages);
     /* what is not as we write it is none of ours */
-    static const char *const spoilt[] = {"{\"n_page_rows\":5}",  "{\"num_pages\":3}",
-                                         "{\"pages\":\"AAAA\"}", "{\"pages\":3}",
-                                         "{\"doc_id\":\"x\"}",   "{\"type\":\"passage\"}",
-                                         "{\"generation\":0}",   "{\"num_chunks\":-1}"};
+    static const char *const spoilt[] = {
+        "{\"n_page_rows\":5}", "{\"num_pages\":3}",           "{\"pages\":\"AAAA\"}",
+        "{\"pages\":3}",       "{\"doc_id\":\"x\"}",          "{\"type\":\"passage\"}",
+        "{\"generation\":0}",  "{\"generation\":2147483648}", "{\"num_chunks\":-1}"};
     for (size_t i = 0; i < BASE_COUNT(spoilt); i++) {
         json_t *bad = json_deep_copy(json), *change = json_loads(spoilt[i], 0, NULL);
         json_object_update(bad, change);
