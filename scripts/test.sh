@@ -34,6 +34,6 @@ rm -f "$build/pytest.xml"
 # A file's tests run one after another, files beside each other: most of a test is waiting.
 how=(-q -rs -p no:cacheprovider --junitxml="$build/pytest.xml")
 "$pytest_python" -c "import xdist" 2>/dev/null &&
-    how+=(-n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile)
+    how+=(-n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile --no-loadscope-reorder)
 DOCUSEARCH_BIN="$PWD/$build/docusearch" "$pytest_python" -m pytest tests/server "${how[@]}"
 exec python3 scripts/count_tests.py "${reports[@]}"

@@ -28,7 +28,7 @@ export function show(view, route, restoreScroll) {
   const fill = () => load(view, place, abort.signal).then((isNew) => {
     if (isNew) restoreScroll();
   }, (error) => {
-    if (error.name !== 'AbortError') showAbsent(view, error);
+    if (!abort.signal.aborted) showAbsent(view, error);
   });
   const end = corpusVersion.watch(() => {
     if (open?.place !== place || isReady(open.info) || open.info.status === 'failed') return;

@@ -10,7 +10,14 @@ from copyparty_server import CopypartyServer
 from running import PROGRAM, Running
 
 
+# Where files run side by side, those that wait longest begin first, so that all end together.
+LONGEST = ("test_shared_standing", "test_watch_places", "test_watch", "test_chroma_module",
+           "test_cli", "test_reindex", "test_shared", "test_bad_input", "test_export")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST
+               else len(LONGEST))
     if not os.path.exists(PROGRAM):
         for item in items:
             item.add_marker(pytest.mark.skip(reason=f"no program at {PROGRAM}"))
