@@ -132,12 +132,12 @@ bool document_put_source(struct conn *conn, int64_t doc_no, const struct documen
 
 /* ---- superseded.c: in the transaction that drops a path from its document ---- */
 
-/* What is superseded by the document under this path, which was dropped from it, goes by another.
- */
+/* What is superseded by the document under this path, which was dropped from it, goes by another
+ * that the document has. */
 bool superseded_follow(struct conn *conn, int64_t doc_no, const char *path, struct error *err);
-/* Its removal is to be told. */
-bool superseded_remove(struct conn *conn, const char *path, struct error *err);
-bool superseded_remove_all(struct conn *conn, int64_t doc_no, struct error *err); /* of its paths */
+/* What is superseded by the document under the paths that it has, and under this one ("": none), is
+ * to be told of as removed. */
+bool superseded_remove(struct conn *conn, int64_t doc_no, const char *path, struct error *err);
 
 /* ---- shared.c ---- */
 

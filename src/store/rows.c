@@ -291,7 +291,7 @@ bool store_delete_document(struct store_tx *tx, bool *found, int *n_pages, int *
     conn_finish(stmt);
     if (ok && *found)
         ok = document_drop_reading(conn, doc_no, err) && document_put_removal(conn, doc_no, err) &&
-             superseded_remove_all(conn, doc_no, err) &&
+             superseded_remove(conn, doc_no, "", err) &&
              conn_run(conn, err, "DELETE FROM jobs WHERE doc_id = ?", "t", doc_id) &&
              conn_run(conn, err, "DELETE FROM documents WHERE doc_no = ?", "i", doc_no);
     return tx_done(tx, ok);

@@ -73,7 +73,7 @@ bool store_drop_source(struct store_tx *tx, int *n_left, const char *doc_id, con
                            doc_no);
     if (ok && dropped)
         ok = n > 0 ? superseded_follow(conn, doc_no, path, err)
-                   : superseded_remove(conn, path, err);
+                   : superseded_remove(conn, doc_no, path, err);
     *n_left = (int)n;
     return tx_done(tx, ok);
 }

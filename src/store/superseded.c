@@ -75,27 +75,17 @@ bool superseded_follow(struct conn *conn, int64_t doc_no, const char *path, stru
     return conn_run(conn, err,
                     "UPDATE superseded SET path = (SELECT s.path FROM sources s WHERE s.doc_no = ?1"
                     "  ORDER BY s.put_no DESC, s.path LIMIT 1)"
-                    " WHERE path = ?2 AND EXISTS (SELECT 1 FROM sources WHERE doc_no = ?1)",
+                    " WHERE path = ?2",
                     "it", doc_no, path);
 }
 
-bool superseded_remove(struct conn *conn, const char *path, struct error *err) {
-    return conn_run(conn, err,
-                    "INSERT INTO removals (doc_id, generation, removed_ms, told)"
-                    " SELECT doc_id, 1, ?, 0 FROM superseded WHERE path = ?"
-                    " ON CONFLICT (doc_id) DO NOTHING",
-                    "it", time_wall_ms(), path) &&
-           conn_run(conn, err, "DELETE FROM superseded WHERE path = ?", "t", path);
-}
+#define OF_PATHS " WHERE path IN (SELECT path FROM sources WHERE doc_no = ? UNION ALL SELECT ?)"
 
-bool superseded_remove_all(struct conn *conn, int64_t doc_no, struct error *err) {
+bool superseded_remove(struct conn *conn, int64_t doc_no, const char *path, struct error *err) {
     return conn_run(conn, err,
                     "INSERT INTO removals (doc_id, generation, removed_ms, told)"
-                    " SELECT s.doc_id, 1, ?, 0 FROM superseded s JOIN sources USING (path)"
-                    " WHERE sources.doc_no = ? ON CONFLICT (doc_id) DO NOTHING",
-                    "ii", time_wall_ms(), doc_no) &&
-           conn_run(conn, err,
-                    "DELETE FROM superseded WHERE path IN"
-                    " (SELECT path FROM sources WHERE doc_no = ?)",
-                    "i", doc_no);
+                    " SELECT doc_id, 1, ?, 0 FROM superseded" OF_PATHS
+                    " ON CONFLICT (doc_id) DO NOTHING",
+                    "iit", time_wall_ms(), doc_no, path) &&
+           conn_run(conn, err, "DELETE FROM superseded" OF_PATHS, "it", doc_no, path);
 }
