@@ -157,17 +157,6 @@ static bool take_made(bool *whole, struct exporting *x, struct taken *doc, int n
     return ok;
 }
 
-static bool is_mirrored(bool *mirrored, struct exporting *x, const char *doc_id,
-                        struct error *err) {
-    struct arena *arena = arena_new(0);
-    struct shared_row shared;
-    bool found = false;
-    bool ok = store_find_shared(&shared, &found, arena, x->copy, doc_id, err);
-    *mirrored = ok && found && shared.origin[0];
-    arena_free(arena);
-    return ok;
-}
-
 static bool take_document(void *ctx, const struct document_row *row, struct error *err) {
     struct exporting *x = ctx;
     struct taken *doc = taken_of(x, row->doc_id);
@@ -178,7 +167,7 @@ static bool take_document(void *ctx, const struct document_row *row, struct erro
     tell(x, "documents", false);
     if (known && doc->whole && (doc->ready || !ready))
         return true;
-    if (!is_mirrored(&doc->mirrored, x, row->doc_id, err))
+    if (!store_is_mirrored(&doc->mirrored, x->copy, row->doc_id, err))
         return false;
     if (doc->mirrored) {
         corpus_sums_fini(&doc->sums);

@@ -174,21 +174,11 @@ static bool has_original(const struct import *m, const char *doc_id) {
     return found;
 }
 
-static bool is_mirrored(bool *mirrored, const struct import *m, const char *doc_id,
-                        struct error *err) {
-    struct arena *arena = arena_new(0);
-    struct shared_row shared;
-    bool found, ok = store_find_shared(&shared, &found, arena, m->from, doc_id, err);
-    *mirrored = ok && found && shared.origin[0];
-    arena_free(arena);
-    return ok;
-}
-
 static bool note_document(void *ctx, const struct document_row *row, struct error *err) {
     struct import *m = ctx;
     if (!has_original(m, row->doc_id)) {
         bool mirrored;
-        if (!is_mirrored(&mirrored, m, row->doc_id, err))
+        if (!store_is_mirrored(&mirrored, m->from, row->doc_id, err))
             return false;
         m->n_others += mirrored && m->corpus->shared;
         if (!mirrored || m->corpus->shared)

@@ -182,16 +182,6 @@ static bool fetch_once(struct reindex *r, const struct chroma_record *record, st
     return ok;
 }
 
-/* Those of other workers alone: what is ours has its vectors here. */
-static bool is_mirrored(bool *out, struct corpus *corpus, const char *doc_id, struct error *err) {
-    struct arena *arena = arena_new(0);
-    struct sharing_facts facts;
-    bool ok = corpus_sharing(&facts, arena, corpus, doc_id, err);
-    *out = ok && *facts.worker;
-    arena_free(arena);
-    return ok;
-}
-
 static bool fetch(void *ctx, const struct chroma_record *record, struct error *err) {
     struct reindex *r = ctx;
     const struct document_row *document = &record->document;
@@ -199,9 +189,9 @@ static bool fetch(void *ctx, const struct chroma_record *record, struct error *e
     bool mirrored, again = true, ok = false, fetched = false;
     if (record->removed)
         return true;
-    if (!is_mirrored(&mirrored, r->corpus, document->doc_id, err))
+    if (!store_is_mirrored(&mirrored, r->corpus->store, document->doc_id, err))
         return false;
-    if (!mirrored)
+    if (!mirrored) /* what is ours has its vectors here */
         return true;
     while (again && !fetched) {
         why = (struct error){0};

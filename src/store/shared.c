@@ -46,6 +46,16 @@ bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
     return ok;
 }
 
+bool store_is_mirrored(bool *out, struct store *store, const char *doc_id, struct error *err) {
+    struct arena *arena = arena_new(0);
+    struct shared_row shared;
+    bool found;
+    bool ok = store_find_shared(&shared, &found, arena, store, doc_id, err);
+    *out = ok && found && *shared.origin;
+    arena_free(arena);
+    return ok;
+}
+
 static bool set_shared(struct conn *conn, int64_t doc_no, int64_t generation, int64_t epoch,
                        const char *revision, struct error *err) {
     return conn_run(conn, err,

@@ -25,6 +25,8 @@ struct shared_row {
 };
 bool store_find_shared(struct shared_row *out, bool *found, struct arena *arena,
                        struct store *store, const char *doc_id, struct error *err);
+/* Is there such a document, and another worker's? */
+bool store_is_mirrored(bool *out, struct store *store, const char *doc_id, struct error *err);
 /* The document is in the shared store as this; ERROR_MISSING: it is gone. Another reading
  * (store_put_reading) was not seen there: its epoch is 0 and its revision "", the generation stays.
  */
